@@ -1,0 +1,294 @@
+//! What to boot: only from an installed release, whose bytes were verified just now.
+
+use std::path::Path;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use plfm_api::{CreateInstance, HostTimings, Instance, InstanceState, VolumeMode};
+use plfm_cache::{InstalledRelease, OpenPair};
+use plfm_guest_protocol::{
+    CONFIG_VERSION, Config, EXEC_PORT, ExecService, MountMode, Network, OUTPUT_PORT, OutputStream, Secrets,
+    Sensitive, VolumeMount, Workload,
+};
+use plfm_release::KernelFormat;
+use plfm_vmm::{Disk, DiskAccess};
+
+use super::Setting;
+use crate::network::{GATEWAY, MTU, instance_address};
+use crate::problem::{ApiError, chain};
+
+/// Volumes of one instance, at most: the machine's slots, less those of root and scratch disk.
+const VOLUMES_MAX: usize = 3;
+const MEMORY_MIB: std::ops::RangeInclusive<u32> = 64..=65_536;
+const SCRATCH_MIB: std::ops::RangeInclusive<u32> = 8..=1_048_576;
+
+/// Everything that is needed to boot one instance. The only way to have one is [`BootPlan::new`].
+pub struct BootPlan {
+    pub id: String,
+    pub release: InstalledRelease,
+    pub release_reason: &'static str,
+    /// The verified files: these descriptors boot, not paths.
+    pub pair: OpenPair,
+    pub request: CreateInstance,
+    pub created_at: Timestamp,
+    /// When the request came: host timings count from here.
+    pub started: Instant,
+    pub timings: HostTimings,
+    pub address_suffix: [u8; 8],
+}
+
+impl BootPlan {
+    /// Checks the request and opens the release, verifying its bytes. Blocking.
+    pub fn new(
+        release: &InstalledRelease,
+        release_reason: &'static str,
+        request: CreateInstance,
+        started: Instant,
+    ) -> Result<Self, ApiError> {
+        check_request(&request)?;
+        if release.manifest().kernel.format != KernelFormat::ElfPvh {
+            let detail = format!(
+                "release {} has a kernel that this host's VMM does not boot",
+                release.id()
+            );
+            return Err(ApiError::invalid("kernel_format_unsupported", detail));
+        }
+        let pair = release
+            .open()
+            .map_err(|error| ApiError::refused(error.code(), &error))?;
+        let verified_us = elapsed_us(started);
+        let ulid = ulid::Ulid::generate();
+        let mut address_suffix = [0; 8];
+        getrandom::fill(&mut address_suffix).map_err(|error| {
+            ApiError::internal(
+                "no_randomness",
+                format!("no random numbers from the kernel: {error}"),
+            )
+        })?;
+        let plan = Self {
+            id: ulid.to_string(),
+            release: release.clone(),
+            release_reason,
+            pair,
+            request,
+            created_at: Timestamp::now(),
+            started,
+            timings: HostTimings {
+                verified_us,
+                ..HostTimings::default()
+            },
+            address_suffix,
+        };
+        // What the guest would refuse is refused here, where somebody reads the answer.
+        let config = plan.config(None);
+        config
+            .check(&plan.id)
+            .map_err(|error| ApiError::invalid("instance_invalid", error.to_string()))?;
+        if let Some(secrets) = &plan.request.secrets {
+            plfm_guest_protocol::SecretsFile::parse(secrets.as_bytes())
+                .map_err(|error| ApiError::invalid("secrets_invalid", error.to_string()))?;
+        }
+        Ok(plan)
+    }
+
+    /// The instance as it begins.
+    pub fn first_view(&self, setting: &Setting) -> Instance {
+        Instance {
+            id: self.id.clone(),
+            state: InstanceState::Preparing,
+            release: self.release.id().clone(),
+            release_reason: self.release_reason.to_owned(),
+            argv: self.request.workload.argv.clone(),
+            created_at: self.created_at,
+            ended_at: None,
+            address: setting
+                .no_network
+                .is_none()
+                .then(|| instance_address(setting.prefix, self.address_suffix)),
+            no_network: setting.no_network.map(str::to_owned),
+            boot: None,
+            exit: None,
+        }
+    }
+
+    /// What the guest is told to be.
+    pub fn config(&self, address: Option<std::net::Ipv6Addr>) -> Config {
+        let workload = &self.request.workload;
+        let env = workload
+            .env
+            .iter()
+            .map(|(key, value)| (key.clone(), Sensitive::new(value.clone())))
+            .collect();
+        let mounts = self
+            .request
+            .volumes
+            .iter()
+            .zip('c'..='z')
+            .map(|(volume, letter)| VolumeMount {
+                kind: "volume".to_owned(),
+                name: volume.name.clone(),
+                device: format!("/dev/vd{letter}"),
+                mountpoint: volume.mountpoint.clone(),
+                fs_type: "ext4".to_owned(),
+                mode: match volume.mode {
+                    VolumeMode::Rw => MountMode::Rw,
+                    VolumeMode::Ro => MountMode::Ro,
+                },
+            });
+        let network = address.map(|overlay_ipv6| Network {
+            overlay_ipv6,
+            gateway_ipv6: GATEWAY,
+            prefix_len: 128,
+            mtu: u32::from(MTU),
+            dns: Vec::new(),
+            hostname: self.id.to_ascii_lowercase(),
+        });
+        let secrets = self.request.secrets.as_ref().map(|data| Secrets {
+            required: true,
+            path: "/run/secrets/platform.env".to_owned(),
+            mode: "0400".to_owned(),
+            owner_uid: 0,
+            owner_gid: 0,
+            format: None,
+            bundle_version_id: None,
+            data: Some(Sensitive::new(data.clone())),
+        });
+        Config {
+            config_version: CONFIG_VERSION.to_owned(),
+            instance_id: self.id.clone(),
+            generation: 1,
+            required_features: vec!["output_stream".to_owned()],
+            workload: Workload {
+                argv: workload.argv.clone(),
+                cwd: workload.cwd.clone().unwrap_or_else(|| "/".to_owned()),
+                env,
+                uid: 0,
+                gid: 0,
+                user: workload.user.clone(),
+                groups: Vec::new(),
+                stdin: false,
+                tty: workload.tty,
+                stop_signal: workload
+                    .stop_signal
+                    .clone()
+                    .unwrap_or_else(|| "SIGTERM".to_owned()),
+                stop_grace_seconds: self.stop_grace_seconds(),
+                rlimits: Vec::new(),
+            },
+            network,
+            mounts: mounts.collect(),
+            secrets,
+            exec: ExecService {
+                vsock_port: EXEC_PORT,
+                enabled: true,
+            },
+            output: Some(OutputStream {
+                vsock_port: OUTPUT_PORT,
+            }),
+        }
+    }
+
+    /// How long the workload may take to end, in seconds.
+    pub fn stop_grace_seconds(&self) -> u32 {
+        self.request.workload.stop_grace_seconds.unwrap_or(10)
+    }
+
+    /// The disks in order: root, scratch, volumes.
+    pub fn disks(&self, scratch: &Path) -> Vec<Disk> {
+        let root = Disk {
+            path: self.request.root_disk.clone().into(),
+            access: DiskAccess::ReadOnly,
+        };
+        let scratch = Disk {
+            path: scratch.to_owned(),
+            access: DiskAccess::ReadWrite,
+        };
+        let volumes = self.request.volumes.iter().map(|volume| Disk {
+            path: volume.disk.clone().into(),
+            access: match volume.mode {
+                VolumeMode::Rw => DiskAccess::ReadWrite,
+                VolumeMode::Ro => DiskAccess::ReadOnly,
+            },
+        });
+        [root, scratch].into_iter().chain(volumes).collect()
+    }
+}
+
+/// Microseconds since `start`.
+pub fn elapsed_us(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+fn check_request(request: &CreateInstance) -> Result<(), ApiError> {
+    check_disk("root disk", &request.root_disk)?;
+    if let Some(scratch) = &request.scratch_disk {
+        check_disk("scratch disk", scratch)?;
+    }
+    for volume in &request.volumes {
+        check_disk(&format!("disk of volume {:?}", volume.name), &volume.disk)?;
+    }
+    if request.volumes.len() > VOLUMES_MAX {
+        return Err(ApiError::invalid(
+            "too_many_volumes",
+            format!("an instance has at most {VOLUMES_MAX} volumes"),
+        ));
+    }
+    let resources = request.resources;
+    if !MEMORY_MIB.contains(&resources.memory_mib) {
+        let detail = format!(
+            "memory of {} MiB is not {} to {}",
+            resources.memory_mib,
+            MEMORY_MIB.start(),
+            MEMORY_MIB.end()
+        );
+        return Err(ApiError::invalid("memory_invalid", detail));
+    }
+    if !SCRATCH_MIB.contains(&request.scratch_mib) {
+        let detail = format!(
+            "a scratch disk of {} MiB is not {} to {}",
+            request.scratch_mib,
+            SCRATCH_MIB.start(),
+            SCRATCH_MIB.end()
+        );
+        return Err(ApiError::invalid("scratch_invalid", detail));
+    }
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    if resources.vcpus == 0 || usize::from(resources.vcpus) > cpus {
+        return Err(ApiError::invalid(
+            "vcpus_invalid",
+            format!("{} processors is not 1 to {cpus}", resources.vcpus),
+        ));
+    }
+    Ok(())
+}
+
+fn check_disk(what: &str, path: &str) -> Result<(), ApiError> {
+    use std::os::unix::fs::FileTypeExt as _;
+    if !path.starts_with('/') {
+        return Err(ApiError::invalid(
+            "disk_invalid",
+            format!("the {what} {path:?} is not an absolute path"),
+        ));
+    }
+    let metadata = std::fs::metadata(path).map_err(|error| {
+        ApiError::invalid(
+            "disk_invalid",
+            format!("cannot use the {what} {path}: {}", chain(&error)),
+        )
+    })?;
+    let kind = metadata.file_type();
+    if kind.is_file() && metadata.len() == 0 {
+        return Err(ApiError::invalid(
+            "disk_invalid",
+            format!("the {what} {path} is empty"),
+        ));
+    }
+    if kind.is_file() || kind.is_block_device() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid(
+            "disk_invalid",
+            format!("the {what} {path} is neither a file nor a block device"),
+        ))
+    }
+}

@@ -1,0 +1,695 @@
+//! The life of one instance: the task that owns its state.
+//!
+//! ```text
+//! Preparing --made, VM started--> Booting --ready--> Running --stop--> Stopping
+//!     |                              |                  |                 |
+//!     +------------ failed ----------+                  +---- exited, or the VM is gone ----+
+//!                      v                                                                    v
+//!                   Failed                                                               Stopped
+//! ```
+//!
+//! Every wait has a bound, and whatever happens the VM, its sockets, its disk and its network are gone at the end.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use plfm_api::{BootOutcome, BootReport, HostTimings, Instance, InstanceExit, InstanceState, StageTiming};
+use plfm_guest_protocol::{
+    CONTROL_PORT, Exit, Failure, FrameDecoder, FrameType, HostEvent, OUTPUT_PORT, ProtocolError, Reason,
+    Stage, encode_frame,
+};
+use plfm_vmm::{Vm, VmConfig, VmExit, VmImage, VsockListener, VsockPath};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tracing::{info, warn};
+
+use super::conversation::{Conversation, ConversationError};
+use super::output::OutputLog;
+use super::plan::{BootPlan, elapsed_us};
+use super::prepare::{Prepared, prepare};
+use super::record::{ProcessId, Record, save};
+use super::{Command, Setting};
+use crate::problem::chain;
+
+/// From the VM's start to the guest's hello. An idle host needs 0.1 s with KVM, 1 s in emulation.
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+const HELLO_PATIENCE_EMULATED: Duration = Duration::from_secs(60);
+/// From the hello to ready. Every stage of the guest has its own deadline; this is for a guest that hangs whole.
+const READY_PATIENCE: Duration = Duration::from_secs(150);
+/// From the guest's last word to the end of the VM: volumes are unmounted in it.
+const GONE_PATIENCE: Duration = Duration::from_secs(45);
+/// Beyond the grace period, for the guest to kill and report.
+const STOP_MARGIN: Duration = Duration::from_secs(15);
+/// How much of the console goes into a report, in characters.
+const CONSOLE_DETAIL_MAX: usize = 400;
+
+struct Run {
+    plan: BootPlan,
+    setting: Setting,
+    view: Instance,
+    publish: watch::Sender<Instance>,
+    commands: mpsc::Receiver<Command>,
+    output: OutputLog,
+    timings: HostTimings,
+    processes: Vec<ProcessId>,
+    tap: Option<String>,
+}
+
+/// How a boot ended that did not become ready.
+struct Unready {
+    outcome: BootOutcome,
+    stage: Option<Stage>,
+    reason: Option<String>,
+    detail: String,
+    errno: Option<i32>,
+    stages: Vec<StageTiming>,
+}
+
+impl Unready {
+    fn new(outcome: BootOutcome, reason: &str, detail: impl Into<String>) -> Self {
+        let reason = Some(reason.to_owned());
+        Self {
+            outcome,
+            stage: None,
+            reason,
+            detail: detail.into(),
+            errno: None,
+            stages: Vec::new(),
+        }
+    }
+}
+
+/// Runs an instance from its plan to its end.
+pub async fn run(
+    plan: BootPlan,
+    setting: Setting,
+    publish: watch::Sender<Instance>,
+    commands: mpsc::Receiver<Command>,
+    output: OutputLog,
+) {
+    let view = publish.borrow().clone();
+    let timings = plan.timings.clone();
+    let (processes, tap) = (Vec::new(), None);
+    let mut run = Run {
+        plan,
+        setting,
+        view,
+        publish,
+        commands,
+        output,
+        timings,
+        processes,
+        tap,
+    };
+    run.live().await;
+    run.output.close();
+    run.view.ended_at = Some(Timestamp::now());
+    let state = if matches!(&run.view.boot, Some(boot) if boot.outcome == BootOutcome::Ready || boot.outcome == BootOutcome::Cancelled)
+    {
+        InstanceState::Stopped
+    } else {
+        InstanceState::Failed
+    };
+    run.processes.clear();
+    run.tap = None;
+    run.enter(state).await;
+}
+
+impl Run {
+    async fn live(&mut self) {
+        let prepared = match prepare(&self.plan, &self.setting).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                return self.fail(Unready::new(
+                    BootOutcome::VmmFailed,
+                    "prepare_failed",
+                    chain(&error),
+                ));
+            }
+        };
+        self.timings.prepared_us = Some(elapsed_us(self.plan.started));
+        self.tap = prepared.network.as_ref().map(|network| network.tap.clone());
+        self.view.address = prepared.network.as_ref().map(|network| network.address);
+        match self.boot(&prepared).await {
+            Ok((vm, conversation)) => self.supervise(vm, conversation).await,
+            Err(unready) => self.fail(unready),
+        }
+    }
+
+    fn fail(&mut self, unready: Unready) {
+        let Unready {
+            outcome,
+            stage,
+            reason,
+            detail,
+            errno,
+            stages,
+        } = unready;
+        self.timings.settled_us = Some(elapsed_us(self.plan.started));
+        let stage_name = stage.map(|stage| stage.as_str().to_owned());
+        warn!(
+            instance = self.plan.id,
+            outcome = outcome.as_str(),
+            stage = stage_name,
+            reason,
+            "boot failed: {detail}"
+        );
+        self.view.boot = Some(BootReport {
+            release: self.plan.release.id().clone(),
+            outcome,
+            stage: stage_name,
+            reason,
+            detail: Some(detail),
+            errno,
+            stages,
+            host: self.timings.clone(),
+            guest_init_rss_bytes: None,
+        });
+    }
+
+    /// Changes the state: first on disk, then for everyone to see.
+    async fn enter(&mut self, state: InstanceState) {
+        self.view.state = state;
+        self.save().await;
+        self.publish.send_replace(self.view.clone());
+    }
+
+    async fn save(&self) {
+        let record = Record {
+            instance: self.view.clone(),
+            processes: self.processes.clone(),
+            tap: self.tap.clone(),
+            run_dir: Some(self.setting.run_dir.clone()),
+        };
+        let dir = self.setting.dir.clone();
+        let saved = tokio::task::spawn_blocking(move || save(&dir, &record)).await;
+        if let Ok(Err(error)) = saved {
+            warn!(
+                instance = self.plan.id,
+                "cannot write the instance's record: {error}"
+            );
+        }
+    }
+
+    /// Starts the VM and brings it to ready. On any failure the VM is gone.
+    async fn boot(&mut self, prepared: &Prepared) -> Result<(Vm, Conversation), Unready> {
+        let vmm_failed = |code: &str, error: &dyn std::error::Error| {
+            Unready::new(BootOutcome::VmmFailed, code, chain(error))
+        };
+        let vsock = VsockPath::in_dir(&self.setting.run_dir)
+            .map_err(|error| vmm_failed("vm_dir_too_long", &error))?;
+        let listen = |port| {
+            vsock
+                .listen(port)
+                .map_err(|error| vmm_failed(error.code(), &error))
+        };
+        // Listening before the VM starts, as Firecracker needs it: the guest may dial at once.
+        let (control, output) = (listen(CONTROL_PORT)?, listen(OUTPUT_PORT)?);
+        let config = self
+            .vm_config(prepared)
+            .map_err(|error| vmm_failed("disk_error", &error))?;
+        let vm = Vm::start(&self.setting.backend, config)
+            .await
+            .map_err(|error| vmm_failed(error.code(), &error))?;
+        self.timings.started_us = Some(elapsed_us(self.plan.started));
+        self.processes = vm.pids().iter().filter_map(|pid| ProcessId::of(*pid)).collect();
+        self.enter(InstanceState::Booting).await;
+        tokio::spawn(collect_output(output, self.output.clone()));
+        let result = self.reach_ready(&vm, &control, prepared).await;
+        match result {
+            Ok(conversation) => Ok((vm, conversation)),
+            Err(unready) => {
+                // A guest that reported a failure is about to reboot: its console has the rest of the story.
+                let gone = match unready.outcome {
+                    BootOutcome::Cancelled | BootOutcome::HandshakeTimeout => None,
+                    _ => timeout(GONE_PATIENCE, vm.wait()).await.ok(),
+                };
+                if gone.is_none() {
+                    vm.kill().await;
+                }
+                Err(unready)
+            }
+        }
+    }
+
+    fn vm_config(&self, prepared: &Prepared) -> std::io::Result<VmConfig> {
+        let pair = &self.plan.pair;
+        let resources = self.plan.request.resources;
+        let [a, b, c, d, e, ..] = self.plan.address_suffix;
+        Ok(VmConfig {
+            dir: self.setting.run_dir.clone(),
+            kernel: VmImage::new(pair.kernel.try_clone()?),
+            initramfs: VmImage::new(pair.initramfs.try_clone()?),
+            cmdline_extra: vec![format!("plfm.instance_id={}", self.plan.id)],
+            memory_mib: resources.memory_mib,
+            vcpus: resources.vcpus,
+            disks: self.plan.disks(&prepared.scratch),
+            tap: prepared.network.as_ref().map(|network| plfm_vmm::TapConfig {
+                name: network.tap.clone(),
+                mac: plfm_vmm::MacAddress::local([a, b, c, d, e]),
+                mtu: crate::network::MTU,
+            }),
+            console_bytes_max: plfm_vmm::CONSOLE_BYTES_MAX_DEFAULT,
+            start_timeout: plfm_vmm::START_TIMEOUT_DEFAULT,
+        })
+    }
+
+    async fn reach_ready(
+        &mut self,
+        vm: &Vm,
+        control: &VsockListener,
+        prepared: &Prepared,
+    ) -> Result<Conversation, Unready> {
+        let patience = if self.setting.emulated {
+            HELLO_PATIENCE_EMULATED
+        } else {
+            HELLO_PATIENCE
+        };
+        let hello_by = Instant::now() + patience;
+        let stream = self.accept(vm, control, hello_by).await?;
+        let mut conversation = Conversation::new(stream);
+        match self.next_event(vm, &mut conversation, hello_by).await? {
+            HostEvent::Hello(hello) if hello.instance_id == self.plan.id => {
+                self.timings.hello_us = Some(elapsed_us(self.plan.started));
+            }
+            HostEvent::Hello(_) => {
+                let _ = conversation
+                    .reject("instance_unknown", "this socket belongs to another instance")
+                    .await;
+                return Err(Unready::new(
+                    BootOutcome::Failed,
+                    "instance_unknown",
+                    "the guest claims to be another instance",
+                ));
+            }
+            other => return Err(unexpected(&other)),
+        }
+        let config = self
+            .plan
+            .config(prepared.network.as_ref().map(|network| network.address));
+        conversation
+            .send_config(&config)
+            .await
+            .map_err(|error| lost(&error))?;
+        let ready_by = Instant::now() + READY_PATIENCE;
+        loop {
+            match self.next_event(vm, &mut conversation, ready_by).await? {
+                HostEvent::Acked { .. } | HostEvent::ConfigApplied => {}
+                HostEvent::Ready { stages, memory } => {
+                    self.timings.settled_us = Some(elapsed_us(self.plan.started));
+                    self.view.boot = Some(BootReport {
+                        release: self.plan.release.id().clone(),
+                        outcome: BootOutcome::Ready,
+                        stage: None,
+                        reason: None,
+                        detail: None,
+                        errno: None,
+                        stages: stage_timings(&stages),
+                        host: self.timings.clone(),
+                        guest_init_rss_bytes: memory.map(|memory| memory.rss_bytes),
+                    });
+                    info!(instance = self.plan.id, release = %self.plan.release.id(), "ready");
+                    self.enter(InstanceState::Running).await;
+                    return Ok(conversation);
+                }
+                HostEvent::Failed { failure, stages } => return Err(failed(failure, &stages)),
+                other @ (HostEvent::Hello(_) | HostEvent::Exited(_)) => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    async fn accept(
+        &mut self,
+        vm: &Vm,
+        control: &VsockListener,
+        deadline: Instant,
+    ) -> Result<UnixStream, Unready> {
+        loop {
+            tokio::select! {
+                accepted = control.accept() => {
+                    return accepted.map_err(|error| lost(&ConversationError::Stream(error)));
+                }
+                exit = vm.wait() => return Err(ended_early(&exit)),
+                command = self.commands.recv() => cancelled_by(command)?,
+                () = sleep_until(deadline) => {
+                    let detail = format!("the guest sent no hello; its console ends with: {}", console_end(&vm.console_tail()));
+                    return Err(Unready::new(BootOutcome::HandshakeTimeout, "handshake_timeout", detail));
+                }
+            }
+        }
+    }
+
+    async fn next_event(
+        &mut self,
+        vm: &Vm,
+        conversation: &mut Conversation,
+        deadline: Instant,
+    ) -> Result<HostEvent, Unready> {
+        let event = loop {
+            tokio::select! {
+                event = conversation.next_event() => break event,
+                command = self.commands.recv() => cancelled_by(command)?,
+                () = sleep_until(deadline) => {
+                    let detail = "the guest stopped reporting before it was ready";
+                    return Err(Unready::new(BootOutcome::Failed, "boot_timeout", detail));
+                }
+            }
+        };
+        match event {
+            Ok(event) => Ok(event),
+            Err(ConversationError::Protocol(ProtocolError::ProtocolMismatch { guest })) => {
+                let detail = format!(
+                    "the guest speaks protocol {guest}, its manifest says {}",
+                    self.plan.release.protocol()
+                );
+                let _ = conversation.reject("guest_init_protocol_mismatch", &detail).await;
+                Err(Unready::new(
+                    BootOutcome::ProtocolMismatch,
+                    "guest_init_protocol_mismatch",
+                    detail,
+                ))
+            }
+            Err(error @ ConversationError::Protocol(_)) => Err(lost(&error)),
+            // The VM's end explains a lost connection better than the connection does.
+            Err(error) => match timeout(GONE_PATIENCE, vm.wait()).await {
+                Ok(exit) => Err(ended_early(&exit)),
+                Err(_) => Err(lost(&error)),
+            },
+        }
+    }
+
+    /// From ready to the end.
+    async fn supervise(&mut self, vm: Vm, mut conversation: Conversation) {
+        let mut kill_at: Option<Instant> = None;
+        let exit = loop {
+            let kill = async {
+                match kill_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = conversation.next_event() => match event {
+                    Ok(HostEvent::Exited(exit)) => break Some(exit),
+                    Ok(other) => warn!(instance = self.plan.id, "unexpected report: {other:?}"),
+                    Err(error) => {
+                        // Without a conversation the workload may still run; its VM's end is the next news.
+                        warn!(instance = self.plan.id, "{}", chain(&error));
+                        self.outlive_conversation(&vm, kill_at).await;
+                        break None;
+                    }
+                },
+                Some(command) = self.commands.recv() => {
+                    let sent = match command {
+                        Command::Stop { grace_seconds } => {
+                            let grace = grace_seconds.unwrap_or(self.plan.stop_grace_seconds());
+                            kill_at.get_or_insert(Instant::now() + Duration::from_secs(u64::from(grace)) + STOP_MARGIN);
+                            let sent = conversation.stop(grace_seconds).await;
+                            self.enter(InstanceState::Stopping).await;
+                            sent
+                        }
+                        Command::Signal { signal } => conversation.signal(&signal).await,
+                    };
+                    if let Err(error) = sent {
+                        warn!(instance = self.plan.id, "cannot reach the guest: {}", chain(&error));
+                    }
+                }
+                () = kill => {
+                    warn!(instance = self.plan.id, "the guest did not stop in time: killed");
+                    break None;
+                }
+            }
+        };
+        match exit {
+            Some(exit) => {
+                self.view.exit = Some(instance_exit(exit));
+                // Durable before the guest is let go: closing the connection is what it waits for.
+                self.save().await;
+                drop(conversation);
+                if timeout(GONE_PATIENCE, vm.wait()).await.is_err() {
+                    warn!(
+                        instance = self.plan.id,
+                        "the VM did not end after its report: killed"
+                    );
+                    vm.kill().await;
+                }
+            }
+            None => {
+                let end = vm.kill().await;
+                let reason = match (&end.kernel_panic, kill_at) {
+                    (Some(_), _) => "kernel_panic",
+                    (None, Some(_)) => "killed",
+                    (None, None) => "vm_lost",
+                };
+                warn!(
+                    instance = self.plan.id,
+                    reason, "the VM ended without a report: {end}"
+                );
+                let reason = Some(reason.to_owned());
+                self.view.exit = Some(InstanceExit {
+                    exit_code: None,
+                    signal: None,
+                    oom_killed: false,
+                    duration_ms: 0,
+                    reason,
+                });
+            }
+        }
+        info!(instance = self.plan.id, exit = ?self.view.exit, "over");
+    }
+
+    async fn outlive_conversation(&mut self, vm: &Vm, mut kill_at: Option<Instant>) {
+        loop {
+            let deadline = kill_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
+            tokio::select! {
+                _ = timeout_at(deadline, vm.wait()) => {
+                    if kill_at.is_some() || vm.exit().is_some() {
+                        return;
+                    }
+                }
+                Some(_) = self.commands.recv() => kill_at = Some(Instant::now()),
+            }
+        }
+    }
+}
+
+/// A command that comes before the workload runs can only mean: do not go on.
+fn cancelled_by(command: Option<Command>) -> Result<(), Unready> {
+    match command {
+        Some(Command::Signal { .. }) => Ok(()),
+        Some(Command::Stop { .. }) | None => Err(Unready::new(
+            BootOutcome::Cancelled,
+            "cancelled",
+            "stopped before the workload ran",
+        )),
+    }
+}
+
+fn lost(error: &ConversationError) -> Unready {
+    Unready::new(BootOutcome::Failed, "protocol_broken", chain(error))
+}
+
+fn unexpected(event: &HostEvent) -> Unready {
+    Unready::new(
+        BootOutcome::Failed,
+        "protocol_broken",
+        format!("the guest reported out of order: {event:?}"),
+    )
+}
+
+fn failed(failure: Failure, stages: &[plfm_guest_protocol::StageTiming]) -> Unready {
+    let Failure {
+        stage,
+        reason,
+        detail,
+        errno,
+    } = failure;
+    let reason_name = Some(reason.as_str().to_owned());
+    let stages = stage_timings(stages);
+    Unready {
+        outcome: attribute(stage, reason),
+        stage: Some(stage),
+        reason: reason_name,
+        detail,
+        errno,
+        stages,
+    }
+}
+
+/// Whom a failed stage speaks against. The customer brings the root disk, the program and the secrets; all else
+/// may be the release's fault, and counts against it.
+fn attribute(stage: Stage, reason: Reason) -> BootOutcome {
+    match (stage, reason) {
+        (Stage::RootDisk, _)
+        | (Stage::Workload, Reason::WorkloadStartFailed)
+        | (_, Reason::SecretsMissing) => BootOutcome::CustomerFailure,
+        (
+            Stage::KernelFilesystems
+            | Stage::Handshake
+            | Stage::ScratchDisk
+            | Stage::Overlay
+            | Stage::SwitchRoot
+            | Stage::Network
+            | Stage::Secrets
+            | Stage::Volumes
+            | Stage::Workload,
+            _,
+        ) => BootOutcome::Failed,
+    }
+}
+
+fn stage_timings(stages: &[plfm_guest_protocol::StageTiming]) -> Vec<StageTiming> {
+    let convert = |timing: &plfm_guest_protocol::StageTiming| StageTiming {
+        stage: timing.stage.as_str().to_owned(),
+        started_us: timing.started_us,
+        finished_us: timing.finished_us,
+    };
+    stages.iter().map(convert).collect()
+}
+
+/// A VM that ended before ready: what its console says is all there is.
+fn ended_early(exit: &VmExit) -> Unready {
+    if let Some(panic) = &exit.kernel_panic {
+        return Unready::new(BootOutcome::KernelPanic, "kernel_panic", panic.clone());
+    }
+    let said = exit
+        .console_tail
+        .lines()
+        .rfind(|line| line.contains("guest-init: boot failed:"));
+    if let Some(line) = said {
+        // Guest init says on the console what it could not say over vsock.
+        let field = |key: &str| {
+            line.split_ascii_whitespace()
+                .find_map(|word| word.strip_prefix(key))
+        };
+        let stage =
+            field("stage=").and_then(|name| Stage::ALL.into_iter().find(|stage| stage.as_str() == name));
+        let reason = field("reason=").map(|reason| reason.trim_end_matches(':').to_owned());
+        let errno = field("errno=").and_then(|errno| errno.trim_end_matches(':').parse().ok());
+        let (outcome, detail) = (BootOutcome::Failed, console_end(line));
+        return Unready {
+            outcome,
+            stage,
+            reason,
+            detail,
+            errno,
+            stages: Vec::new(),
+        };
+    }
+    let detail = format!(
+        "{exit}; its console ends with: {}",
+        console_end(&exit.console_tail)
+    );
+    Unready::new(BootOutcome::VmmFailed, exit.cause.code(), detail)
+}
+
+fn console_end(text: &str) -> String {
+    let printable = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+    let skip = text.trim().chars().count().saturating_sub(CONSOLE_DETAIL_MAX);
+    let end: String = printable.skip(skip).collect();
+    if end.is_empty() {
+        "(nothing)".to_owned()
+    } else {
+        end
+    }
+}
+
+fn instance_exit(exit: Exit) -> InstanceExit {
+    let Exit {
+        exit_code,
+        signal,
+        oom_killed,
+        duration_ms,
+        reason,
+    } = exit;
+    InstanceExit {
+        exit_code,
+        signal,
+        oom_killed,
+        duration_ms,
+        reason: reason.map(|reason| reason.as_str().to_owned()),
+    }
+}
+
+/// Takes the workload's output until its last frame, or until the guest is gone.
+async fn collect_output(listener: VsockListener, log: OutputLog) {
+    let Ok(mut stream) = listener.accept().await else {
+        return;
+    };
+    let mut decoder = FrameDecoder::default();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let length = match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(length) => length,
+        };
+        decoder.push(buffer.get(..length).unwrap_or_default());
+        loop {
+            match decoder.next_frame() {
+                Ok(None) => break,
+                Ok(Some(frame)) => {
+                    let is_last = frame.kind == FrameType::Exit;
+                    let kept = match frame.kind {
+                        FrameType::Stdout | FrameType::Stderr => {
+                            log.append(&encode_frame(frame.kind, &frame.payload))
+                        }
+                        FrameType::Stdin | FrameType::Control | FrameType::Exit => Ok(()),
+                    };
+                    if let Err(error) = kept {
+                        warn!("cannot keep a workload's output: {error}");
+                        return;
+                    }
+                    if is_last {
+                        log.close();
+                        return;
+                    }
+                }
+                Err(error) => {
+                    warn!("a workload's output is broken: {error}");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_customers_own_failures_do_not_speak_against_the_release() {
+        use BootOutcome::{CustomerFailure, Failed};
+        assert_eq!(attribute(Stage::RootDisk, Reason::RootFailed), CustomerFailure);
+        assert_eq!(
+            attribute(Stage::Workload, Reason::WorkloadStartFailed),
+            CustomerFailure
+        );
+        assert_eq!(attribute(Stage::Secrets, Reason::SecretsMissing), CustomerFailure);
+        assert_eq!(attribute(Stage::Secrets, Reason::SecretsWriteFailed), Failed);
+        assert_eq!(attribute(Stage::Overlay, Reason::RootFailed), Failed);
+        assert_eq!(attribute(Stage::Network, Reason::NetConfigFailed), Failed);
+    }
+
+    #[test]
+    fn a_failure_told_only_on_the_console_is_found_there() {
+        let text = "x\nguest-init: boot failed: stage=handshake reason=handshake_failed errno=104: cannot connect\n{}\n";
+        let exit = VmExit {
+            cause: plfm_vmm::ExitCause::GuestReset,
+            status: None,
+            kernel_panic: None,
+            console_tail: text.to_owned(),
+            console_truncated: false,
+            stderr_tail: String::new(),
+            ran_for: Duration::ZERO,
+        };
+        let unready = ended_early(&exit);
+        assert_eq!(
+            (unready.stage, unready.errno),
+            (Some(Stage::Handshake), Some(104))
+        );
+        assert_eq!(unready.reason.as_deref(), Some("handshake_failed"));
+    }
+}

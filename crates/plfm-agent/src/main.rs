@@ -1,0 +1,76 @@
+//! The host daemon: verified releases in, microVMs out.
+//!
+//! ```text
+//! server  ──>  agent  ──>  instance (one task each)  ──>  plfm-vmm
+//!  HTTP          │              ├── plan      what to boot, from an installed release only
+//!  over a        │              ├── prepare   directory, scratch disk, sockets, tap
+//!  Unix          v              ├── guest     the control conversation
+//!  socket     plfm-cache        └── output    what the workload writes
+//! ```
+//!
+//! Invariants: nothing boots but an installed release whose bytes were verified just now; one task owns an
+//! instance's state; an exit is on disk before the instance counts as stopped; secrets and environment values are
+//! in memory only.
+
+mod agent;
+mod instance;
+mod network;
+mod problem;
+mod server;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing::{error, info};
+
+use crate::settings::Settings;
+
+fn main() -> ExitCode {
+    let settings = Settings::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PLFM_LOG").unwrap_or_else(|_| "info".into());
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if settings.log_json {
+        logs.json().init()
+    } else {
+        logs.init()
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!("cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let agent = agent::Agent::start(settings).await?;
+    let listener = server::listen(agent.settings())?;
+    info!(socket = %agent.settings().socket().display(), "ready");
+    server::serve(listener, agent.clone(), shutdown_signal()).await?;
+    info!("stopping all instances");
+    agent.stop_all().await;
+    Ok(())
+}
+
+async fn shutdown_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}

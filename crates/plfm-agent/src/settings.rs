@@ -1,0 +1,55 @@
+//! What the agent is told at its start.
+
+use std::net::Ipv6Addr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use plfm_release::Channel;
+use plfm_vmm::AcceleratorChoice;
+
+/// The host daemon of plfm: installs verified releases and boots instances from them.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "plfm-agent", version)]
+pub struct Settings {
+    /// Where releases and instances are kept.
+    #[arg(long, env = "PLFM_STATE_DIR", default_value = "/var/lib/plfm-agent")]
+    pub state_dir: PathBuf,
+    /// Where sockets are; its path must be short.
+    #[arg(long, env = "PLFM_RUN_DIR", default_value = "/run/plfm-agent")]
+    pub run_dir: PathBuf,
+    /// The keys that may sign releases for this host.
+    #[arg(long, env = "PLFM_KEYRING", default_value = "/etc/plfm/keyring.json")]
+    pub keyring: PathBuf,
+    /// The one channel whose releases this host takes.
+    #[arg(long, env = "PLFM_CHANNEL", default_value = "production")]
+    pub channel: Channel,
+    /// What runs the guests' instructions: auto (KVM where the processor has it), kvm or tcg (emulation).
+    #[arg(long, env = "PLFM_ACCELERATOR", default_value = "auto")]
+    pub accelerator: AcceleratorChoice,
+    /// The /64 from which instances get their addresses.
+    #[arg(long, env = "PLFM_INSTANCE_PREFIX", default_value = "fd70:6c66:6d00::")]
+    pub instance_prefix: Ipv6Addr,
+    /// Give instances no network interface.
+    #[arg(long, env = "PLFM_NO_NETWORK")]
+    pub no_network: bool,
+    /// Log as JSON lines.
+    #[arg(long, env = "PLFM_LOG_JSON")]
+    pub log_json: bool,
+}
+
+impl Settings {
+    /// The artifact cache, as the spec has it.
+    pub fn cache_dir(&self) -> PathBuf {
+        self.state_dir.join("kernels")
+    }
+
+    /// A directory for each instance.
+    pub fn instances_dir(&self) -> PathBuf {
+        self.state_dir.join("instances")
+    }
+
+    /// The agent's own socket.
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join("agent.sock")
+    }
+}

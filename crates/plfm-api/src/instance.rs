@@ -1,0 +1,243 @@
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use jiff::Timestamp;
+use plfm_release::ReleaseId;
+use serde::{Deserialize, Serialize};
+
+use crate::BootReport;
+
+/// Scratch disk of an instance that asks for none, in MiB.
+pub const SCRATCH_MIB_DEFAULT: u32 = 512;
+
+/// Creates and starts an instance.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateInstance {
+    /// The customer's root disk: an ext4, erofs or squashfs image, absolute path. Never written.
+    pub root_disk: String,
+    /// Size of the scratch disk that is made for it, in MiB.
+    #[serde(default = "default_scratch_mib")]
+    pub scratch_mib: u32,
+    /// An ext4 image to use as scratch disk instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch_disk: Option<String>,
+    /// Volumes, in the order of their devices.
+    #[serde(default)]
+    pub volumes: Vec<Volume>,
+    /// The program.
+    pub workload: Workload,
+    /// Content of the secrets file. Kept in memory only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<String>,
+    /// Whether it gets a network interface.
+    #[serde(default)]
+    pub network: NetworkMode,
+    /// Memory and processors.
+    #[serde(default)]
+    pub resources: Resources,
+    /// The release to boot, by id or abbreviation; the current one, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+}
+
+fn default_scratch_mib() -> u32 {
+    SCRATCH_MIB_DEFAULT
+}
+
+/// Whether an instance gets a network interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// Where the host can.
+    #[default]
+    Auto,
+    /// Or the instance is refused.
+    On,
+    /// No.
+    Off,
+}
+
+/// Memory and processors of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Resources {
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Processors.
+    pub vcpus: u8,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self {
+            memory_mib: 128,
+            vcpus: 1,
+        }
+    }
+}
+
+/// Whether a volume may be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VolumeMode {
+    /// It may.
+    #[default]
+    Rw,
+    /// It may not, by the VMM and by the guest.
+    Ro,
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// The ext4 image, absolute path.
+    pub disk: String,
+    /// Where the workload sees it.
+    pub mountpoint: String,
+    /// Whether it may be written.
+    #[serde(default)]
+    pub mode: VolumeMode,
+}
+
+/// The program of an instance.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Working directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// User as in an OCI image: `name`, `uid`, `name:group`, `uid:gid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// What asks it to end; SIGTERM, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<String>,
+    /// How long it may take to end, in seconds; 10, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_grace_seconds: Option<u32>,
+    /// Whether it gets a terminal.
+    #[serde(default)]
+    pub tty: bool,
+}
+
+/// Where an instance is in its life.
+///
+/// ```text
+/// preparing --> booting --> running --> stopping --> stopped
+///     |            |           |                        ^
+///     +--> failed <+           +-- the workload ended --+
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceState {
+    /// Disks, sockets and network are made.
+    Preparing,
+    /// The VM runs; guest init does its stages.
+    Booting,
+    /// The workload runs.
+    Running,
+    /// It was asked to stop.
+    Stopping,
+    /// The VM is gone, and it had run the workload.
+    Stopped,
+    /// The VM is gone, and it had not.
+    Failed,
+}
+
+impl InstanceState {
+    /// The state's name in JSON and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Booting => "booting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether nothing more will happen to it.
+    pub fn is_over(self) -> bool {
+        match self {
+            Self::Stopped | Self::Failed => true,
+            Self::Preparing | Self::Booting | Self::Running | Self::Stopping => false,
+        }
+    }
+}
+
+/// How a workload ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceExit {
+    /// Its exit code, if it exited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The signal that killed it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Whether the guest's kernel killed something of it for want of memory.
+    pub oom_killed: bool,
+    /// How long it ran, in milliseconds.
+    pub duration_ms: u64,
+    /// Why it counts as a failure, for programs: `workload_crashed`, `vm_lost`, `killed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// An instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its id, a ULID.
+    pub id: String,
+    /// Where it is in its life.
+    pub state: InstanceState,
+    /// The release it boots.
+    pub release: ReleaseId,
+    /// Why this release: `current` or `requested`.
+    pub release_reason: String,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// Its address, if it has a network interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv6Addr>,
+    /// Why it has no network interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_network: Option<String>,
+    /// How the boot went, as soon as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootReport>,
+    /// How the workload ended, as soon as it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<InstanceExit>,
+}
+
+/// Asks an instance to stop.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopInstance {
+    /// Grace in seconds, instead of the workload's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<u32>,
+}
+
+/// Sends the workload a signal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignalInstance {
+    /// Its name, with or without `SIG`.
+    pub signal: String,
+}

@@ -1,0 +1,41 @@
+//! JSON of the HTTP endpoints, and the error body they share.
+//!
+//! So far the agent's local socket:
+//!
+//! | | | |
+//! |---|---|---|
+//! | `GET /v1/host` | | [`Host`] |
+//! | `GET /v1/releases` | | [`Items`] of [`Release`] |
+//! | `POST /v1/releases` | [`InstallRelease`] | [`Release`] |
+//! | `POST /v1/releases/current` | [`SetCurrentRelease`] | [`Release`] |
+//! | `GET /v1/instances` | | [`Items`] of [`Instance`] |
+//! | `POST /v1/instances` | [`CreateInstance`] | [`Instance`] |
+//! | `GET /v1/instances/{id}` | `?wait=ready` or `stopped`, `timeout_seconds` | [`Instance`] |
+//! | `DELETE /v1/instances/{id}` | | nothing |
+//! | `POST /v1/instances/{id}/stop` | [`StopInstance`] | [`Instance`] |
+//! | `POST /v1/instances/{id}/signal` | [`SignalInstance`] | [`Instance`] |
+//! | `GET /v1/instances/{id}/output` | `?follow=true` | frames of the guest protocol |
+//! | `GET /v1/instances/{id}/console` | | text |
+//! | `POST /v1/instances/{id}/exec` | upgrade to `plfm-exec` | frames of the guest protocol, both ways |
+//!
+//! Invariant: no I/O and no clock. Types that carry secrets or environment values have no `Debug`.
+
+mod host;
+mod instance;
+mod problem;
+mod release;
+mod report;
+
+pub use host::{Host, Items};
+pub use instance::{
+    CreateInstance, Instance, InstanceExit, InstanceState, NetworkMode, Resources, SCRATCH_MIB_DEFAULT,
+    SignalInstance, StopInstance, Volume, VolumeMode, Workload,
+};
+pub use problem::{PROBLEM_CONTENT_TYPE, Problem};
+pub use release::{InstallRelease, Release, ReleaseState, SetCurrentRelease};
+pub use report::{BootOutcome, BootReport, HostTimings, StageTiming};
+
+/// The protocol that an exec request asks to upgrade its connection to.
+pub const EXEC_UPGRADE: &str = "plfm-exec";
+/// Where the agent's socket is, unless it was told otherwise.
+pub const AGENT_SOCKET_DEFAULT: &str = "/run/plfm-agent/agent.sock";

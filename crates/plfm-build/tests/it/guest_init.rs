@@ -1,0 +1,85 @@
+//! Guest init's build, on a checkout that is as small as one can be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use plfm_build::{Event, GuestInit, GuestInitError, build_guest_init, elf, find_workspace};
+
+const WORKSPACE: &str = r#"[workspace]
+resolver = "3"
+members = ["crates/*"]
+[profile.guest]
+inherits = "release"
+opt-level = "z"
+codegen-units = 1
+panic = "abort"
+strip = "symbols"
+"#;
+
+const PACKAGE: &str = r#"[package]
+name = "plfm-guest-init"
+version = "1.2.3-rc.1"
+edition = "2024"
+[[bin]]
+name = "guest-init"
+path = "src/main.rs"
+"#;
+
+/// Panics with its own path, so that the path is in the program.
+const MAIN: &str =
+    r#"fn main() { assert!(std::env::args().count() > 7, "too few"); println!("{}", file!()); }"#;
+
+fn checkout(dir: &Path) -> PathBuf {
+    let workspace = dir.join("checkout");
+    let package = workspace.join("crates/plfm-guest-init");
+    fs::create_dir_all(package.join("src")).unwrap();
+    fs::write(workspace.join("Cargo.toml"), WORKSPACE).unwrap();
+    fs::write(package.join("Cargo.toml"), PACKAGE).unwrap();
+    fs::write(package.join("src/main.rs"), MAIN).unwrap();
+    let lock = "version = 4\n\n[[package]]\nname = \"plfm-guest-init\"\nversion = \"1.2.3-rc.1\"\n";
+    fs::write(workspace.join("Cargo.lock"), lock).unwrap();
+    workspace
+}
+
+fn build(workspace: &Path) -> Result<GuestInit, GuestInitError> {
+    build_guest_init(workspace, &mut |_: Event<'_>| ())
+}
+
+#[test]
+fn guest_init_is_static_and_its_bytes_do_not_depend_on_the_checkouts_place() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = build(&checkout(one.path())).unwrap();
+    let second = build(&checkout(&two.path().join("a longer/way"))).unwrap();
+    assert_eq!(first.version.as_str(), "1.2.3-rc.1");
+    elf::check_static_program("guest init", &first.program).unwrap();
+    assert!(first.program == second.program, "the bytes differ");
+    let text = String::from_utf8_lossy(&first.program).into_owned();
+    for path in [one.path(), Path::new(env!("HOME"))] {
+        assert!(!text.contains(path.to_str().unwrap()), "{} shows", path.display());
+    }
+}
+
+#[test]
+fn a_compilers_message_is_in_the_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let workspace = checkout(dir.path());
+    fs::write(
+        workspace.join("crates/plfm-guest-init/src/main.rs"),
+        "fn main() { nonsense }",
+    )
+    .unwrap();
+    let error = build(&workspace).unwrap_err();
+    assert_eq!(error.code(), "guest_init_build_failed");
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("nonsense"), "{cause}");
+}
+
+#[test]
+fn a_directory_without_guest_init_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = build(dir.path()).unwrap_err();
+    assert_eq!(error.code(), "guest_init_source_missing");
+    assert_eq!(find_workspace(dir.path()), None);
+    let workspace = checkout(dir.path());
+    assert_eq!(find_workspace(&workspace.join("crates")), Some(workspace));
+}

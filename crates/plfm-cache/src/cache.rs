@@ -1,0 +1,152 @@
+//! The cache as a whole: opening it, and finding releases in it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use plfm_release::{Architecture, Channel, Keyring, Protocol, ReleaseId};
+
+use crate::blob::Verified;
+use crate::record::{self, Record};
+use crate::tree::Tree;
+use crate::{Disk, DiskError, HostDisk, InstalledRelease, ReleaseError, Repair, repair};
+
+/// What this host takes and what its agent can run.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// Keys that may have signed a release.
+    pub keyring: Keyring,
+    /// The one channel.
+    pub channel: Channel,
+    /// This machine.
+    pub arch: Architecture,
+    /// Version of the agent.
+    pub agent_version: semver::Version,
+    /// Guest init protocols that the agent speaks.
+    pub protocols: Vec<Protocol>,
+}
+
+/// Why a cache could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("the cache directory {} is in use by another process; one agent at a time can have it", dir.display())]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+impl OpenError {
+    /// The stable code of the error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Locked { .. } => "cache_locked",
+            Self::Disk(error) => error.code(),
+        }
+    }
+}
+
+/// The host's artifact directory. Clones are the same cache.
+///
+/// The directory stays locked until the last clone and the last [`InstalledRelease`] of it is gone.
+#[derive(Clone)]
+pub struct Cache {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) tree: Tree,
+    pub(crate) verified: Verified,
+    trust: RwLock<Trust>,
+    changes: Mutex<()>,
+}
+
+impl Shared {
+    pub(crate) fn trust(&self) -> RwLockReadGuard<'_, Trust> {
+        self.trust.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held while names in the directory change.
+    pub(crate) fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cache {
+    /// Opens the cache in `dir`, which is made if it is missing, and repairs what a crash or a person left undone.
+    ///
+    /// # Errors
+    /// [`OpenError`] when another process has the directory or the disk fails.
+    pub fn open(dir: &Path, trust: Trust) -> Result<(Self, Vec<Repair>), OpenError> {
+        Self::open_on(Arc::new(HostDisk::open(dir)?), trust)
+    }
+
+    /// Opens the cache on a [`Disk`] of the caller's: for tests that make the disk fail.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the disk fails.
+    pub fn open_on(disk: Arc<dyn Disk>, trust: Trust) -> Result<(Self, Vec<Repair>), OpenError> {
+        let tree = Tree::new(disk);
+        let verified = Verified::default();
+        let repairs = repair::repair(&tree, &verified, &trust)?;
+        let shared = Shared {
+            tree,
+            verified,
+            trust: RwLock::new(trust),
+            changes: Mutex::new(()),
+        };
+        Ok((
+            Self {
+                shared: Arc::new(shared),
+            },
+            repairs,
+        ))
+    }
+
+    /// Trusts the keys of `keyring` from now on, and no others: a key revoked in it stops the next boot.
+    pub fn replace_keyring(&self, keyring: Keyring) {
+        self.shared
+            .trust
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keyring = keyring;
+    }
+
+    /// An installed release, its manifest verified anew.
+    ///
+    /// # Errors
+    /// [`ReleaseError`] when it is not installed, not trusted any more, or not for this agent.
+    pub fn get(&self, release: &ReleaseId) -> Result<InstalledRelease, ReleaseError> {
+        let trust = self.shared.trust();
+        let record = Record::read(&self.shared.tree, &trust, release)?;
+        let protocol = record.protocol(&trust)?;
+        Ok(InstalledRelease::new(Arc::clone(&self.shared), record, protocol))
+    }
+
+    /// The current release, if one was set.
+    ///
+    /// # Errors
+    /// [`ReleaseError`] as for [`Cache::get`], and when the record of what is current makes no sense.
+    pub fn current(&self) -> Result<Option<InstalledRelease>, ReleaseError> {
+        record::current_id(&self.shared.tree)?
+            .map(|release| self.get(&release))
+            .transpose()
+    }
+
+    /// Every release that was installed, by id, each with what [`Cache::get`] says of it.
+    ///
+    /// # Errors
+    /// [`DiskError`] when the directory cannot be listed.
+    #[allow(clippy::type_complexity)]
+    pub fn list(&self) -> Result<Vec<(ReleaseId, Result<InstalledRelease, ReleaseError>)>, DiskError> {
+        let ids = record::release_ids(&self.shared.tree)?;
+        let got = |id: ReleaseId| {
+            let release = self.get(&id);
+            (id, release)
+        };
+        Ok(ids.into_iter().map(got).collect())
+    }
+}

@@ -1,0 +1,317 @@
+//! A crash after any change leaves the old state or the new one, and the operation can be done again.
+//!
+//! Each scenario is tried with a failure at its first change, its second, and so on to the last: the process dies,
+//! the power is cut and what was not synced is gone, the disk is full once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use plfm_cache::{Cache, HostDisk};
+use plfm_release::{ArtifactKind, ReleaseId, Sha256Digest};
+
+use crate::fixtures::{Release, directory, now, open, open_reporting, overwrite, snapshot, time, trust};
+use crate::test_disk::{Durable, Failure, Loss, TestDisk};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// What is done, to what, and what may come of it.
+struct Scenario {
+    /// Every release that can be in the directory.
+    releases: Vec<Release>,
+    /// Makes the state before.
+    prepare: fn(&Scenario, &Path),
+    /// What is interrupted.
+    operation: fn(&Scenario, &Cache) -> Outcome,
+    /// What may be current afterwards.
+    current: Vec<Option<ReleaseId>>,
+}
+
+fn deliver(release: &Release, cache: &Cache) -> Outcome {
+    let installed = release.stage(cache)?.install(now())?;
+    cache.set_current(&installed)?;
+    Ok(())
+}
+
+fn first_install() -> Scenario {
+    let a = Release::new("a");
+    Scenario {
+        current: vec![None, Some(a.id())],
+        releases: vec![a],
+        prepare: |_, dir| drop(open(dir)),
+        operation: |scenario, cache| deliver(&scenario.releases[0], cache),
+    }
+}
+
+fn upgrade_to(b: Release) -> Scenario {
+    let a = Release::new("a");
+    Scenario {
+        current: vec![Some(a.id()), Some(b.id())],
+        releases: vec![a, b],
+        prepare: |scenario, dir| deliver(&scenario.releases[0], &open(dir)).unwrap(),
+        operation: |scenario, cache| deliver(&scenario.releases[1], cache),
+    }
+}
+
+fn upgrade() -> Scenario {
+    upgrade_to(Release::new("b"))
+}
+
+fn upgrade_of_the_initramfs_alone() -> Scenario {
+    let a = Release::new("a");
+    upgrade_to(Release::of("a", a.kernel, "b", Release::new("b").initramfs))
+}
+
+fn upgrade_of_the_kernel_alone() -> Scenario {
+    let a = Release::new("a");
+    upgrade_to(Release::of("b", Release::new("b").kernel, "a", a.initramfs))
+}
+
+fn rollback() -> Scenario {
+    let (a, b) = (Release::new("a"), Release::new("b"));
+    Scenario {
+        current: vec![Some(a.id()), Some(b.id())],
+        releases: vec![a, b],
+        prepare: |scenario, dir| {
+            let cache = open(dir);
+            scenario.releases.iter().for_each(|release| deliver(release, &cache).unwrap());
+        },
+        operation: |scenario, cache| deliver(&scenario.releases[0], cache),
+    }
+}
+
+fn reinstall() -> Scenario {
+    let a = Release::new("a");
+    Scenario {
+        current: vec![Some(a.id())],
+        releases: vec![a],
+        prepare: |scenario, dir| deliver(&scenario.releases[0], &open(dir)).unwrap(),
+        operation: |scenario, cache| deliver(&scenario.releases[0], cache),
+    }
+}
+
+/// The same release, signed with the next key, at a time when the first is not valid any more.
+fn new_signature() -> Scenario {
+    let a = Release::new("a");
+    Scenario {
+        current: vec![Some(a.id())],
+        releases: vec![a],
+        prepare: |scenario, dir| deliver(&scenario.releases[0], &open(dir)).unwrap(),
+        operation: |scenario, cache| {
+            use crate::fixtures::{NEXT_KEY, no_source};
+            let later = time("2026-08-01T00:00:00Z");
+            let arch = plfm_release::Architecture::X86_64;
+            let manifest = scenario.releases[0].manifest_for(NEXT_KEY, arch, "production", later);
+            cache.stage(&manifest, &mut no_source)?.install(later)?;
+            Ok(())
+        },
+    }
+}
+
+/// A kernel that rotted is delivered again.
+fn repair_of_a_rotten_kernel() -> Scenario {
+    let a = Release::new("a");
+    Scenario {
+        current: vec![Some(a.id())],
+        releases: vec![a],
+        prepare: |scenario, dir| {
+            let a = &scenario.releases[0];
+            deliver(a, &open(dir)).unwrap();
+            overwrite(&dir.join(a.blob(ArtifactKind::Kernel)), b"rotten");
+            assert!(open(dir).get(&a.id()).unwrap().open().is_err());
+        },
+        operation: |scenario, cache| deliver(&scenario.releases[0], cache),
+    }
+}
+
+#[test]
+fn a_first_install_survives_every_crash() {
+    survives_every_failure(&first_install());
+}
+
+#[test]
+fn an_upgrade_survives_every_crash() {
+    survives_every_failure(&upgrade());
+}
+
+#[test]
+fn an_upgrade_of_one_artifact_survives_every_crash() {
+    survives_every_failure(&upgrade_of_the_initramfs_alone());
+    survives_every_failure(&upgrade_of_the_kernel_alone());
+}
+
+#[test]
+fn a_rollback_survives_every_crash() {
+    survives_every_failure(&rollback());
+}
+
+#[test]
+fn a_reinstall_survives_every_crash() {
+    survives_every_failure(&reinstall());
+}
+
+#[test]
+fn a_new_signature_survives_every_crash() {
+    survives_every_failure(&new_signature());
+}
+
+#[test]
+fn the_repair_of_a_rotten_kernel_survives_every_crash() {
+    survives_every_failure(&repair_of_a_rotten_kernel());
+}
+
+/// What a killed process left is what the next one builds upon, and it may not be on the disk yet.
+#[test]
+fn a_power_cut_in_the_second_attempt_after_a_kill_in_the_first_is_survived() {
+    for scenario in [first_install(), upgrade()] {
+        let expected = expected_end(&scenario);
+        let attempts = |first, second| {
+            let dir = directory();
+            (scenario.prepare)(&scenario, dir.path());
+            let (first_failed, durable) = run(&scenario, TestDisk::failing(dir.path(), Failure::Death, first));
+            let host = HostDisk::open(dir.path()).unwrap();
+            let disk = TestDisk::continuing(host, Failure::Death, second, durable);
+            let (second_failed, durable) = run(&scenario, disk);
+            durable.restore(dir.path());
+            check_unopened(&scenario, dir.path());
+            check_reopened(&scenario, dir.path());
+            finish(&scenario, dir.path(), &expected);
+            (first_failed, second_failed)
+        };
+        for first in 0.. {
+            let mut first_failed = true;
+            for second in 0.. {
+                let second_failed;
+                (first_failed, second_failed) = attempts(first, second);
+                if !second_failed {
+                    break;
+                }
+            }
+            if !first_failed {
+                break;
+            }
+        }
+    }
+}
+
+fn survives_every_failure(scenario: &Scenario) {
+    let expected = expected_end(scenario);
+    let cases = [(Failure::Death, Loss::Nothing), (Failure::Death, Loss::Unsynced), (Failure::DiskFull, Loss::Nothing)];
+    for (failure, loss) in cases {
+        for good in 0.. {
+            let dir = directory();
+            (scenario.prepare)(scenario, dir.path());
+            let (failed, durable) = run(scenario, TestDisk::failing(dir.path(), failure, good));
+            if loss == Loss::Unsynced {
+                durable.restore(dir.path());
+            }
+            check_unopened(scenario, dir.path());
+            check_reopened(scenario, dir.path());
+            finish(scenario, dir.path(), &expected);
+            if !failed {
+                assert!(good > 4, "the scenario changes next to nothing");
+                break;
+            }
+        }
+    }
+}
+
+/// The directory after the operation without a failure.
+fn expected_end(scenario: &Scenario) -> BTreeMap<String, String> {
+    let dir = directory();
+    (scenario.prepare)(scenario, dir.path());
+    (scenario.operation)(scenario, &open(dir.path())).unwrap();
+    snapshot(dir.path())
+}
+
+/// Opens the cache and does the operation on a disk. Whether the disk failed, and what of it is durable.
+fn run(scenario: &Scenario, disk: TestDisk) -> (bool, Durable) {
+    let disk = Arc::new(disk);
+    let opened = Cache::open_on(Arc::clone(&disk) as Arc<dyn plfm_cache::Disk>, trust());
+    let outcome = match opened {
+        Ok((cache, _)) => {
+            let outcome = (scenario.operation)(scenario, &cache);
+            if outcome.is_err() && disk.alive().is_ok() {
+                // The disk was full once. The same process can do it again.
+                (scenario.operation)(scenario, &cache).unwrap();
+            }
+            outcome
+        }
+        Err(error) => Err(error.into()),
+    };
+    // Cleaning up may fail without a word; everything else must say so.
+    assert!(outcome.is_ok() || disk.failed(), "{outcome:?}");
+    assert_eq!(Arc::strong_count(&disk), 1, "something still has the directory");
+    (disk.failed(), disk.durable())
+}
+
+/// What holds at any moment, before anything is repaired.
+fn check_unopened(scenario: &Scenario, dir: &Path) {
+    let link = |name: &str| fs::read_link(dir.join(name)).ok().map(|target| target.to_str().unwrap().to_owned());
+    let (kernel, initramfs) = (link("current"), link("current-initramfs"));
+    if let (Some(kernel), Some(initramfs)) = (&kernel, &initramfs) {
+        let pairs = scenario.releases.iter().map(|release| ArtifactKind::ALL.map(|kind| name(release, kind)));
+        assert!(pairs.into_iter().any(|pair| pair == [kernel.clone(), initramfs.clone()]), "{kernel} with {initramfs}");
+    }
+    check_names(scenario, dir);
+}
+
+fn name(release: &Release, kind: ArtifactKind) -> String {
+    release.artifact(kind).name.to_string()
+}
+
+/// A name that is visible has the bytes that were signed.
+fn check_names(scenario: &Scenario, dir: &Path) {
+    for release in &scenario.releases {
+        for kind in ArtifactKind::ALL {
+            if let Ok(bytes) = fs::read(dir.join(name(release, kind))) {
+                assert_eq!(bytes, release.bytes(kind), "{}", name(release, kind));
+            }
+        }
+    }
+}
+
+/// What holds once the cache was opened again.
+fn check_reopened(scenario: &Scenario, dir: &Path) {
+    let (cache, _) = open_reporting(dir);
+    check_names(scenario, dir);
+    let current = cache.current().unwrap();
+    let id = current.as_ref().map(|release| release.id().clone());
+    assert!(scenario.current.contains(&id), "{id:?} is current");
+    let links: BTreeSet<_> =
+        ["current", "current-initramfs"].map(|name| fs::read_link(dir.join(name)).ok()).into_iter().collect();
+    let wanted: BTreeSet<_> = match &id {
+        Some(id) => {
+            let names = [id.kernel.artifact_name().to_string(), id.initramfs.artifact_name().to_string()];
+            names.map(|name| Some(name.into())).into_iter().collect()
+        }
+        None => [None].into_iter().collect(),
+    };
+    assert_eq!(links, wanted);
+    for (id, release) in cache.list().unwrap() {
+        let release = release.unwrap();
+        // A release whose kernel rotted is whole again or says that it is not.
+        if let Err(error) = release.open() {
+            assert_eq!(error.code(), "artifact_missing", "{id}");
+            continue;
+        }
+        for artifact in release.manifest().artifacts() {
+            let content = fs::read(dir.join(artifact.name.to_string())).unwrap();
+            assert_eq!(Sha256Digest::of(&content), artifact.sha256);
+            let sidecar = fs::read_to_string(dir.join(format!("{}.sha256", artifact.name))).unwrap();
+            assert_eq!(sidecar, format!("{}  {}\n", artifact.sha256, artifact.name));
+        }
+    }
+    assert!(fs::read_dir(dir.join(".staging")).unwrap().next().is_none());
+    drop((cache, current));
+    assert_eq!(open_reporting(dir).1, [], "the first opening left something to repair");
+}
+
+/// Does the operation again. It succeeds, and nothing tells that it was interrupted.
+fn finish(scenario: &Scenario, dir: &Path, expected: &BTreeMap<String, String>) {
+    (scenario.operation)(scenario, &open(dir)).unwrap();
+    assert_eq!(snapshot(dir), *expected);
+    check_reopened(scenario, dir);
+}

@@ -1,0 +1,275 @@
+//! A disk that fails on command.
+//!
+//! It passes every operation on to a real directory, counting those that change something. From a chosen one on it
+//! can be dead, as after a power cut; then it can also forget what was not synced. What it forgets is the worst
+//! that POSIX allows: every directory entry that was not synced with its folder, every content that was not synced
+//! with its file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::SeqCst};
+
+use plfm_cache::{Disk, FileFacts, Folder, HostDisk, Place};
+
+/// What happens at the chosen operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// It fails, and so does everything after it.
+    Death,
+    /// It fails for want of space, and what comes after it does not.
+    DiskFull,
+}
+
+/// What a disk forgets when its power is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The process died, the disk did not.
+    Nothing,
+    /// All that was not synced.
+    Unsynced,
+}
+
+pub struct TestDisk {
+    host: HostDisk,
+    failure: Failure,
+    /// The number of changes before the one that fails.
+    good: usize,
+    changes: AtomicUsize,
+    durable: Mutex<Durable>,
+    pub reads: AtomicUsize,
+    pub bytes_written: AtomicU64,
+    /// How far the file system's clock seems to be ahead.
+    pub clock_ahead_ns: AtomicI64,
+}
+
+/// What is on the disk for good.
+#[derive(Debug, Default, Clone)]
+pub struct Durable {
+    entries: BTreeMap<PathBuf, Entry>,
+    contents: HashMap<u64, Vec<u8>>,
+    /// Which file an inode is now. An inode's number is used again when its file is gone; these numbers are not.
+    files: HashMap<u64, u64>,
+    next_file: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Entry {
+    File(u64),
+    Link(PathBuf),
+}
+
+impl Durable {
+    fn of(dir: &Path) -> Self {
+        let mut durable = Self::default();
+        for folder in Folder::ALL {
+            for path in files_in(&dir.join(folder.path())) {
+                let metadata = path.symlink_metadata().unwrap();
+                if metadata.is_file() && !durable.files.contains_key(&metadata.ino()) {
+                    let file = durable.new_file(metadata.ino());
+                    durable.contents.insert(file, fs::read(&path).unwrap());
+                }
+            }
+            durable.sync_folder(dir, folder);
+        }
+        durable
+    }
+
+    fn new_file(&mut self, inode: u64) -> u64 {
+        self.next_file += 1;
+        self.files.insert(inode, self.next_file);
+        self.next_file
+    }
+
+    fn sync_folder(&mut self, dir: &Path, folder: Folder) {
+        self.entries.retain(|path, _| path.parent() != Some(folder.path()));
+        for path in files_in(&dir.join(folder.path())) {
+            let metadata = path.symlink_metadata().unwrap();
+            let entry = match fs::read_link(&path) {
+                Ok(target) => Entry::Link(target),
+                Err(_) => Entry::File(self.files[&metadata.ino()]),
+            };
+            self.entries.insert(path.strip_prefix(dir).unwrap().to_owned(), entry);
+        }
+    }
+
+    /// Brings the directory into the state that survived.
+    pub fn restore(&self, dir: &Path) {
+        for folder in Folder::ALL {
+            files_in(&dir.join(folder.path())).iter().for_each(|path| fs::remove_file(path).unwrap());
+        }
+        let mut first_names: HashMap<u64, PathBuf> = HashMap::new();
+        for (name, entry) in &self.entries {
+            let path = dir.join(name);
+            match entry {
+                Entry::Link(target) => symlink(target, path).unwrap(),
+                Entry::File(file) => match first_names.get(file) {
+                    Some(first) => fs::hard_link(first, path).unwrap(),
+                    None => {
+                        fs::write(&path, self.contents.get(file).map_or(&[][..], Vec::as_slice)).unwrap();
+                        fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+                        first_names.insert(*file, path);
+                    }
+                },
+            }
+        }
+    }
+}
+
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| !path.is_dir() && !path.ends_with(".lock")).collect()
+}
+
+impl TestDisk {
+    /// A disk without a fault.
+    pub fn new(dir: &Path) -> Self {
+        Self::failing(dir, Failure::Death, usize::MAX)
+    }
+
+    /// A disk that fails after `good` changes.
+    pub fn failing(dir: &Path, failure: Failure, good: usize) -> Self {
+        let host = HostDisk::open(dir).unwrap();
+        Self::continuing(host, failure, good, Durable::of(dir))
+    }
+
+    /// The disk that another process left, whatever of it is durable.
+    pub fn continuing(host: HostDisk, failure: Failure, good: usize, durable: Durable) -> Self {
+        Self {
+            durable: Mutex::new(durable),
+            host,
+            failure,
+            good,
+            changes: AtomicUsize::new(0),
+            reads: AtomicUsize::new(0),
+            bytes_written: AtomicU64::new(0),
+            clock_ahead_ns: AtomicI64::new(0),
+        }
+    }
+
+    /// Whether the chosen operation was reached.
+    pub fn failed(&self) -> bool {
+        self.changes.load(SeqCst) > self.good
+    }
+
+    pub fn changes(&self) -> usize {
+        self.changes.load(SeqCst)
+    }
+
+    /// What survives a power cut now.
+    pub fn durable(&self) -> Durable {
+        self.durable.lock().unwrap().clone()
+    }
+
+    pub fn alive(&self) -> io::Result<()> {
+        if self.failed() && self.failure == Failure::Death { Err(io::Error::other("the power is cut")) } else { Ok(()) }
+    }
+
+    fn change(&self) -> io::Result<()> {
+        self.alive()?;
+        let before = self.changes.fetch_add(1, SeqCst);
+        match self.failure {
+            _ if before != self.good => Ok(()),
+            Failure::Death => Err(io::Error::other("the power is cut")),
+            Failure::DiskFull => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
+}
+
+impl Disk for TestDisk {
+    fn dir(&self) -> &Path {
+        self.host.dir()
+    }
+
+    fn clock_ns(&self) -> i128 {
+        self.host.clock_ns() + i128::from(self.clock_ahead_ns.load(SeqCst))
+    }
+
+    fn open(&self, at: &Place) -> io::Result<File> {
+        self.alive()?;
+        self.host.open(at)
+    }
+
+    fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.alive()?;
+        self.reads.fetch_add(1, SeqCst);
+        self.host.read_at(file, buffer, offset)
+    }
+
+    fn facts(&self, file: &File) -> io::Result<FileFacts> {
+        self.alive()?;
+        self.host.facts(file)
+    }
+
+    fn facts_at(&self, at: &Place) -> io::Result<Option<FileFacts>> {
+        self.alive()?;
+        self.host.facts_at(at)
+    }
+
+    fn read_link(&self, at: &Place) -> io::Result<OsString> {
+        self.alive()?;
+        self.host.read_link(at)
+    }
+
+    fn list(&self, folder: Folder) -> io::Result<Vec<OsString>> {
+        self.alive()?;
+        self.host.list(folder)
+    }
+
+    fn create(&self, at: &Place) -> io::Result<File> {
+        self.change()?;
+        let file = self.host.create(at)?;
+        self.durable.lock().unwrap().new_file(file.metadata()?.ino());
+        Ok(file)
+    }
+
+    fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
+        self.alive()?;
+        let changed = self.change();
+        // A write that is cut is cut in its middle.
+        let bytes = if changed.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
+        self.bytes_written.fetch_add(bytes.len() as u64, SeqCst);
+        self.host.write(file, bytes).and(changed)
+    }
+
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        self.change()?;
+        // The descriptor is open for writing only.
+        let content = fs::read(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        let mut durable = self.durable.lock().unwrap();
+        let id = durable.files[&file.metadata()?.ino()];
+        durable.contents.insert(id, content);
+        self.host.sync_file(file)
+    }
+
+    fn sync_folder(&self, folder: Folder) -> io::Result<()> {
+        self.change()?;
+        self.durable.lock().unwrap().sync_folder(self.host.dir(), folder);
+        self.host.sync_folder(folder)
+    }
+
+    fn rename(&self, from: &Place, to: &Place) -> io::Result<()> {
+        self.change()?;
+        self.host.rename(from, to)
+    }
+
+    fn link(&self, existing: &Place, new: &Place) -> io::Result<()> {
+        self.change()?;
+        self.host.link(existing, new)
+    }
+
+    fn symlink(&self, target: &OsStr, at: &Place) -> io::Result<()> {
+        self.change()?;
+        self.host.symlink(target, at)
+    }
+
+    fn remove(&self, at: &Place) -> io::Result<()> {
+        self.change()?;
+        self.host.remove(at)
+    }
+}

@@ -1,0 +1,198 @@
+//! The boot: stages in order, each with a deadline, a time and a typed failure.
+
+use std::time::{Duration, Instant};
+
+use plfm_guest_protocol::{Cmdline, Config, Failure, GuestMessage, Reason, Stage, StageTiming, Status};
+
+use crate::connection::Connection;
+use crate::control::Control;
+use crate::failure::StageError;
+use crate::log::Log;
+use crate::root::RootMounts;
+use crate::session::Session;
+use crate::volumes::MountedVolume;
+use crate::watchdog::{Alarm, Watchdog};
+use crate::{clock, control, log, network, process, root, secrets, shutdown, volumes};
+
+/// What the boot has come to so far: all that a failure, and later the shutdown, needs.
+pub struct Boot {
+    pub log: Log,
+    pub watchdog: Watchdog,
+    pub control: Option<Control>,
+    pub mounts: Option<RootMounts>,
+    pub volumes: Vec<MountedVolume>,
+    stages: Vec<StageTiming>,
+}
+
+/// What runs when the boot is over.
+pub struct Running {
+    pub config: Config,
+    pub workload: Session,
+}
+
+impl Boot {
+    pub fn new() -> Self {
+        Self {
+            log: Log::default(),
+            watchdog: Watchdog::start(),
+            control: None,
+            mounts: None,
+            volumes: Vec::new(),
+            stages: Vec::with_capacity(Stage::ALL.len()),
+        }
+    }
+
+    fn stage<T>(
+        &mut self,
+        stage: Stage,
+        run: impl FnOnce(&mut Self) -> Result<T, StageError>,
+    ) -> Result<T, Failure> {
+        let deadline = Duration::from_millis(stage.deadline_ms());
+        self.watchdog.arm(overdue(stage, deadline));
+        let started_us = clock::monotonic_us();
+        let result = run(self);
+        let finished_us = clock::monotonic_us();
+        self.watchdog.disarm();
+        self.stages.push(StageTiming {
+            stage,
+            started_us,
+            finished_us,
+        });
+        match result {
+            Ok(value) => {
+                self.log.add("stage_done", stage.as_str());
+                Ok(value)
+            }
+            Err(StageError {
+                reason,
+                detail,
+                errno,
+            }) => Err(Failure {
+                stage,
+                reason,
+                detail,
+                errno,
+            }),
+        }
+    }
+
+    /// Reports a status on the control connection, where there is one.
+    pub fn report(&mut self, status: Status) {
+        let Some(control) = &mut self.control else { return };
+        if let Err(error) = control.report(status) {
+            self.log.add("report_lost", &error);
+        }
+    }
+
+    /// Ends a boot that failed: says so on the console and to the host, and reboots.
+    pub fn fail(mut self, failure: &Failure) {
+        let Failure {
+            stage,
+            reason,
+            detail,
+            errno,
+        } = failure;
+        let errno = errno.map(|errno| format!(" errno={errno}")).unwrap_or_default();
+        let text = format!("boot failed: stage={stage} reason={reason}{errno}: {detail}");
+        self.log.add("boot_failed", &text);
+        log::console(&text);
+        log::console_raw(self.log.text());
+        let stages = self.stages.clone();
+        self.report(Status::Failed {
+            timestamp: clock::timestamp(),
+            failure: failure.clone(),
+            stages,
+        });
+        shutdown::run(self);
+    }
+}
+
+fn overdue(stage: Stage, deadline: Duration) -> Alarm {
+    let detail = format!("the stage did not end within {} ms", deadline.as_millis());
+    let reason = match stage {
+        Stage::KernelFilesystems | Stage::Volumes => Reason::MountFailed,
+        Stage::Handshake => Reason::HandshakeFailed,
+        Stage::RootDisk | Stage::ScratchDisk | Stage::Overlay | Stage::SwitchRoot => Reason::RootFailed,
+        Stage::Network => Reason::NetConfigFailed,
+        Stage::Secrets => Reason::SecretsWriteFailed,
+        Stage::Workload => Reason::WorkloadStartFailed,
+    };
+    let text = format!("boot failed: stage={stage} reason={reason}: {detail}");
+    let failure = Failure {
+        stage,
+        reason,
+        detail,
+        errno: None,
+    };
+    let status = Status::Failed {
+        timestamp: clock::timestamp(),
+        failure,
+        stages: Vec::new(),
+    };
+    let mut report = serde_json::to_vec(&GuestMessage::Status(status)).unwrap_or_default();
+    report.push(b'\n');
+    Alarm {
+        deadline: Instant::now() + deadline,
+        text,
+        report,
+    }
+}
+
+/// Boots. The order is the contract's.
+pub fn run(boot: &mut Boot) -> Result<Running, Failure> {
+    let cmdline = boot.stage(Stage::KernelFilesystems, |_| {
+        root::mount_kernel_filesystems()?;
+        let text = std::fs::read_to_string("/proc/cmdline")
+            .map_err(|error| StageError::os(Reason::MountFailed, "cannot read /proc/cmdline", error))?;
+        Cmdline::parse(&text).map_err(|error| StageError::new(Reason::ConfigParseFailed, error.to_string()))
+    })?;
+    let config = boot.stage(Stage::Handshake, |boot| {
+        control::handshake(boot, &cmdline.instance_id)
+    })?;
+    boot.stage(Stage::RootDisk, |_| root::mount_root_disk())?;
+    boot.stage(Stage::ScratchDisk, |_| root::mount_scratch_disk())?;
+    let overlay = boot.stage(Stage::Overlay, |_| root::mount_overlay())?;
+    boot.stage(Stage::SwitchRoot, |boot| {
+        boot.mounts = Some(root::switch_root(overlay)?);
+        root::open_log(&mut boot.log)
+    })?;
+    boot.stage(Stage::Network, |_| {
+        network::configure(config.network.as_ref(), &config.instance_id)
+    })?;
+    boot.stage(Stage::Secrets, |_| secrets::write(config.secrets.as_ref()))?;
+    boot.stage(Stage::Volumes, |boot| {
+        volumes::mount_all(&config.mounts, &mut boot.volumes)
+    })?;
+    boot.report(Status::ConfigApplied {
+        timestamp: clock::timestamp(),
+    });
+    let workload = boot.stage(Stage::Workload, |_| start_workload(&config))?;
+    let memory = process::own_memory();
+    let (timestamp, stages) = (clock::timestamp(), boot.stages.clone());
+    boot.report(Status::Ready {
+        timestamp,
+        stages,
+        memory,
+    });
+    boot.log
+        .add("ready", &format!("generation {}", config.generation));
+    Ok(Running { config, workload })
+}
+
+fn start_workload(config: &Config) -> Result<Session, StageError> {
+    let output = match &config.output {
+        None => None,
+        Some(output) => {
+            let connection =
+                Connection::dial_host(output.vsock_port, Duration::from_secs(2)).map_err(|error| {
+                    StageError::os(
+                        Reason::WorkloadStartFailed,
+                        "cannot connect the workload's output",
+                        error,
+                    )
+                })?;
+            Some(connection)
+        }
+    };
+    process::start_workload(&config.workload, output)
+}

@@ -1,0 +1,362 @@
+//! Starting programs, and the one place that waits for them.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+
+use plfm_guest_protocol::{ExecStart, MemoryUse, Reason, Rlimit, Sensitive, Workload};
+use rustix::fs::{Gid, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Resource, WaitOptions};
+use rustix::pty::OpenptFlags;
+
+use crate::cgroup::Cgroup;
+use crate::connection::Connection;
+use crate::failure::StageError;
+use crate::session::{OutputKind, Session, Stream};
+use crate::sys::{Entry, enter_before_exec};
+use crate::user::{self, Identity};
+
+/// Where programs are looked for when the configuration has no PATH: what container runtimes use.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+}
+
+/// The next child that has ended, if one has: the only call of `wait` in guest init. With `wait_for_one` it waits
+/// until one has, and gives `None` when there are no children.
+pub fn reap(wait_for_one: bool) -> Option<(Pid, Ended)> {
+    let options = if wait_for_one {
+        WaitOptions::empty()
+    } else {
+        WaitOptions::NOHANG
+    };
+    loop {
+        match rustix::process::wait(options) {
+            Ok(found) => {
+                let (pid, status) = found?;
+                return Some((
+                    pid,
+                    Ended {
+                        exit_code: status.exit_status(),
+                        signal: status.terminating_signal(),
+                    },
+                ));
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// What guest init itself takes: the second field of `/proc/self/statm`, in pages.
+pub fn own_memory() -> Option<MemoryUse> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let page_bytes = u64::try_from(rustix::param::page_size()).ok()?;
+    Some(MemoryUse {
+        rss_bytes: pages.saturating_mul(page_bytes),
+    })
+}
+
+/// A program that could not be started.
+#[derive(Debug)]
+pub struct StartError {
+    pub detail: String,
+    pub errno: Option<i32>,
+}
+
+impl StartError {
+    fn new(detail: impl Into<String>) -> Self {
+        Self {
+            detail: detail.into(),
+            errno: None,
+        }
+    }
+
+    fn os(what: impl std::fmt::Display, error: impl Into<std::io::Error>) -> Self {
+        let error = error.into();
+        Self {
+            detail: format!("{what}: {error}"),
+            errno: error.raw_os_error(),
+        }
+    }
+}
+
+struct Program<'a> {
+    argv: &'a [String],
+    env: BTreeMap<&'a str, &'a str>,
+    cwd: &'a str,
+    identity: &'a Identity,
+    rlimits: Vec<(Resource, rustix::process::Rlimit)>,
+    tty: Option<(u16, u16)>,
+    stdin: bool,
+    cgroup: &'a str,
+}
+
+/// Starts the customer's workload.
+pub fn start_workload(workload: &Workload, output: Option<Connection>) -> Result<Session, StageError> {
+    let identity = workload_identity(workload);
+    let started = identity.map_err(StartError::new).and_then(|identity| {
+        let none = BTreeMap::new();
+        let program = Program {
+            argv: &workload.argv,
+            env: environment(&workload.env, &none, &identity),
+            cwd: &workload.cwd,
+            identity: &identity,
+            rlimits: rlimits(&workload.rlimits),
+            tty: workload.tty.then_some((24, 80)),
+            stdin: workload.stdin,
+            cgroup: "workload",
+        };
+        start(&program, output)
+    });
+    started.map_err(|StartError { detail, errno }| StageError {
+        reason: Reason::WorkloadStartFailed,
+        detail,
+        errno,
+    })
+}
+
+/// Starts the program of an exec session, by default as the workload's user, in its environment and directory.
+pub fn start_exec(
+    request: &ExecStart,
+    workload: &Workload,
+    cgroup: &str,
+    connection: Connection,
+) -> Result<Session, (StartError, Connection)> {
+    let identity = match &request.user {
+        Some(user) => user::look_up(user, &[]),
+        None => workload_identity(workload),
+    };
+    let identity = match identity {
+        Ok(identity) => identity,
+        Err(detail) => return Err((StartError::new(detail), connection)),
+    };
+    if request.argv.first().is_none_or(String::is_empty) {
+        return Err((StartError::new("the exec request names no program"), connection));
+    }
+    let program = Program {
+        argv: &request.argv,
+        env: environment(&workload.env, &request.env, &identity),
+        cwd: request.cwd.as_deref().unwrap_or(&workload.cwd),
+        identity: &identity,
+        rlimits: Vec::new(),
+        tty: request.tty.then_some((request.rows, request.cols)),
+        stdin: true,
+        cgroup,
+    };
+    match start(&program, None) {
+        Ok(mut session) => {
+            session.connection = Some(connection);
+            Ok(session)
+        }
+        Err(error) => Err((error, connection)),
+    }
+}
+
+fn workload_identity(workload: &Workload) -> Result<Identity, String> {
+    match &workload.user {
+        Some(user) => user::look_up(user, &workload.groups),
+        None => user::look_up(&format!("{}:{}", workload.uid, workload.gid), &workload.groups),
+    }
+}
+
+/// The configured environment, and what every program may expect of it: PATH and HOME.
+fn environment<'a>(
+    base: &'a BTreeMap<String, Sensitive>,
+    extra: &'a BTreeMap<String, Sensitive>,
+    identity: &'a Identity,
+) -> BTreeMap<&'a str, &'a str> {
+    let mut env = BTreeMap::from([("PATH", DEFAULT_PATH), ("HOME", identity.home.as_str())]);
+    env.extend(
+        base.iter()
+            .chain(extra)
+            .map(|(key, value)| (key.as_str(), value.reveal())),
+    );
+    env
+}
+
+fn rlimits(limits: &[Rlimit]) -> Vec<(Resource, rustix::process::Rlimit)> {
+    let known = limits.iter().filter_map(|limit| {
+        let resource = match limit.name.as_str() {
+            "as" => Resource::As,
+            "core" => Resource::Core,
+            "cpu" => Resource::Cpu,
+            "data" => Resource::Data,
+            "fsize" => Resource::Fsize,
+            "locks" => Resource::Locks,
+            "memlock" => Resource::Memlock,
+            "msgqueue" => Resource::Msgqueue,
+            "nice" => Resource::Nice,
+            "nofile" => Resource::Nofile,
+            "nproc" => Resource::Nproc,
+            "rss" => Resource::Rss,
+            "rtprio" => Resource::Rtprio,
+            "rttime" => Resource::Rttime,
+            "sigpending" => Resource::Sigpending,
+            "stack" => Resource::Stack,
+            // The config's check knows the same names.
+            _ => return None,
+        };
+        Some((
+            resource,
+            rustix::process::Rlimit {
+                current: limit.soft,
+                maximum: limit.hard,
+            },
+        ))
+    });
+    known.collect()
+}
+
+fn start(program: &Program<'_>, output: Option<Connection>) -> Result<Session, StartError> {
+    let name = program.argv.first().map(String::as_str).unwrap_or_default();
+    let path = find_program(
+        name,
+        program.env.get("PATH").copied().unwrap_or_default(),
+        program.cwd,
+    )?;
+    std::fs::create_dir_all(program.cwd).map_err(|error| {
+        StartError::os(
+            format_args!("cannot use the working directory {}", program.cwd),
+            error,
+        )
+    })?;
+    let cgroup =
+        Cgroup::create(program.cgroup).map_err(|errno| StartError::os("cannot make a cgroup", errno))?;
+    let cgroup_procs = cgroup
+        .open_procs()
+        .map_err(|errno| StartError::os("cannot open a cgroup", errno))?;
+
+    let mut command = Command::new(&path);
+    command
+        .arg0(name)
+        .args(program.argv.iter().skip(1))
+        .env_clear()
+        .envs(&program.env);
+    let to_console = output.is_none() && program.cgroup == "workload";
+    let mut session = wire(&mut command, program, to_console)
+        .map_err(|error| StartError::os("cannot make pipes", error))?;
+    enter_before_exec(
+        &mut command,
+        Entry {
+            cgroup_procs: Some(cgroup_procs),
+            tty: program.tty.is_some(),
+            rlimits: program.rlimits.clone(),
+            uid: Uid::from_raw(program.identity.uid),
+            gid: Gid::from_raw(program.identity.gid),
+            groups: program
+                .identity
+                .groups
+                .iter()
+                .copied()
+                .map(Gid::from_raw)
+                .collect(),
+            cwd: std::ffi::CString::new(program.cwd)
+                .map_err(|_| StartError::new("the working directory holds a NUL"))?,
+        },
+    );
+    let child = command.spawn().map_err(|error| {
+        let missing_interpreter =
+            error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) && path.contains('/');
+        let exists = missing_interpreter && std::fs::exists(&path).unwrap_or(false);
+        let why = if exists {
+            " (the file is there, but its interpreter or dynamic loader is not)"
+        } else {
+            ""
+        };
+        StartError::os(format_args!("cannot start {name}{why}"), error)
+    })?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    session.pid = pid.ok_or_else(|| StartError::new("the kernel gave the workload no process id"))?;
+    session.cgroup = Some(cgroup);
+    session.connection = output;
+    Ok(session)
+}
+
+/// A program without a slash is looked up in the configured PATH, as an image means it.
+fn find_program(name: &str, path: &str, cwd: &str) -> Result<String, StartError> {
+    if name.contains('/') {
+        return Ok(name.to_owned());
+    }
+    let executable = |candidate: &String| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::metadata(candidate)
+            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    let candidates = path.split(':').map(|dir| match dir {
+        "" => format!("{cwd}/{name}"),
+        dir if dir.starts_with('/') => format!("{dir}/{name}"),
+        dir => format!("{cwd}/{dir}/{name}"),
+    });
+    candidates.into_iter().find(executable).ok_or_else(|| StartError {
+        detail: format!("there is no program {name:?} in the configured PATH"),
+        errno: Some(Errno::NOENT.raw_os_error()),
+    })
+}
+
+/// Connects the child's standard streams: a terminal, pipes, or the console.
+fn wire(command: &mut Command, program: &Program<'_>, to_console: bool) -> std::io::Result<Session> {
+    let (uid, gid) = (
+        Uid::from_raw(program.identity.uid),
+        Gid::from_raw(program.identity.gid),
+    );
+    let mut session = Session::new();
+    if let Some((rows, cols)) = program.tty {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let terminal = rustix::pty::openpt(flags)?;
+        rustix::pty::unlockpt(&terminal)?;
+        let end = rustix::pty::ioctl_tiocgptpeer(&terminal, flags)?;
+        rustix::fs::fchown(&end, Some(uid), None)?;
+        set_nonblocking(&terminal)?;
+        command
+            .stdin(Stdio::from(end.try_clone()?))
+            .stdout(Stdio::from(end.try_clone()?))
+            .stderr(Stdio::from(end));
+        session.stdin = Some(terminal.try_clone()?);
+        session.outputs.push(Stream {
+            kind: OutputKind::Stdout,
+            fd: terminal.try_clone()?,
+        });
+        session.terminal = Some(terminal);
+        session.resize(rows, cols);
+        return Ok(session);
+    }
+    if program.stdin {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+        set_nonblocking(&write)?;
+        rustix::fs::fchown(&read, Some(uid), Some(gid))?;
+        command.stdin(Stdio::from(read));
+        session.stdin = Some(write);
+    } else {
+        command.stdin(Stdio::null());
+    }
+    if to_console {
+        // Inherited: /dev/console.
+        return Ok(session);
+    }
+    let mut output = |kind| -> std::io::Result<Stdio> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+        set_nonblocking(&read)?;
+        // Owned by the user, so that a program can open /dev/stdout again.
+        rustix::fs::fchown(&write, Some(uid), Some(gid))?;
+        session.outputs.push(Stream { kind, fd: read });
+        Ok(Stdio::from(write))
+    };
+    command
+        .stdout(output(OutputKind::Stdout)?)
+        .stderr(output(OutputKind::Stderr)?);
+    Ok(session)
+}
+
+fn set_nonblocking(fd: &OwnedFd) -> rustix::io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(fd.as_fd())?;
+    rustix::fs::fcntl_setfl(fd.as_fd(), flags | OFlags::NONBLOCK)
+}

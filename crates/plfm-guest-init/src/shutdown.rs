@@ -1,0 +1,98 @@
+//! The end: kill all, unmount, wait until the host has the report, reboot.
+//!
+//! `reboot(2)` and not power-off: on x86 a power-off leaves Firecracker running, a reboot ends it.
+
+use std::io::Read as _;
+use std::time::{Duration, Instant};
+
+use rustix::mount::{UnmountFlags, unmount};
+
+use vsock::VsockStream;
+
+use crate::boot::Boot;
+use crate::log;
+use crate::process::reap;
+use crate::root::{RootMounts, SCRATCH};
+use crate::watchdog::{Alarm, Watchdog};
+
+/// How long the whole shutdown may take before the VM is rebooted as it is.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+/// How long the host may take to make the report durable and close the connection.
+const REPORT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Sees to it that the shutdown ends.
+pub fn guard(watchdog: &Watchdog) {
+    let text = "the shutdown did not end in time; rebooting with what is mounted".to_owned();
+    watchdog.arm(Alarm {
+        deadline: Instant::now() + SHUTDOWN_MAX,
+        text,
+        report: Vec::new(),
+    });
+}
+
+/// SIGKILL to every process but this one, and waits for their ends.
+pub fn kill_everything() {
+    // -1 is every process but PID 1 (kill(2)). ESRCH: there is none.
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::Signal::SIGKILL);
+    while reap(true).is_some() {}
+}
+
+/// Shuts down. Returns only if the reboot itself fails.
+pub fn run(mut boot: Boot) {
+    guard(&boot.watchdog);
+    kill_everything();
+    while let Some(volume) = boot.volumes.pop() {
+        if let Err(error) = unmount(volume.mountpoint.as_str(), UnmountFlags::empty()) {
+            log::console(&format!(
+                "volume {:?} is not cleanly unmounted: {error}",
+                volume.name
+            ));
+            let _ = unmount(volume.mountpoint.as_str(), UnmountFlags::DETACH);
+        }
+    }
+    if let Some(mounts) = boot.mounts.take() {
+        // The boot log is a file in /run: closed before what it is on goes.
+        boot.log = log::Log::default();
+        if let Err(error) = leave_root(mounts) {
+            log::console(&format!("the scratch disk is not cleanly unmounted: {error}"));
+        }
+    }
+    if let Some(control) = &mut boot.control {
+        control.connection.finish(REPORT_PATIENCE);
+    }
+    reboot();
+}
+
+/// Goes back to the initramfs, takes the overlay away and unmounts the scratch disk. Unmounting writes it out.
+fn leave_root(mounts: RootMounts) -> rustix::io::Result<()> {
+    let RootMounts { initramfs, overlay } = mounts;
+    // The overlay covers the initramfs's root, so it is reached by its descriptor: cwd, then ".".
+    rustix::process::fchdir(&overlay)?;
+    drop(overlay);
+    unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::fchdir(&initramfs)?;
+    rustix::process::chroot(".")?;
+    unmount(SCRATCH, UnmountFlags::empty())
+}
+
+/// Reads until the peer closes, at most `patience`.
+pub fn wait_for_close(stream: &mut VsockStream, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    let mut buffer = [0; 1024];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
+            return;
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Ends the VM.
+pub fn reboot() {
+    rustix::fs::sync();
+    let _ = rustix::system::reboot(rustix::system::RebootCommand::Restart);
+}
