@@ -1,2 +1,72 @@
-//! xtask
-fn main() {}
+//! Tasks of this repository: `cargo xtask <task>`.
+//!
+//! ```text
+//! setup ──> lab (a signed release, root disks) ──> demo
+//!                                              ──> test
+//!                                              ──> bench
+//! reproduce: the same release again, from another directory
+//! ```
+//!
+//! Every task makes what it needs and may be run again at any time.
+
+#![allow(clippy::indexing_slicing, reason = "of JSON, where what is absent is null")]
+
+mod bench;
+mod demo;
+mod lab;
+mod reproduce;
+mod setup;
+mod shell;
+mod test;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the other tasks need: Debian packages and the vsock daemon
+    Setup,
+    /// Build, sign, verify and install a release, boot it, fetch a page from a web server in it, and stop it
+    Demo {
+        /// Write sizes and timings to this file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Give the instance no network: the page is then fetched over exec
+        #[arg(long)]
+        no_network: bool,
+    },
+    /// Run all tests, those in microVMs included
+    Test {
+        /// Passed on to the test runner
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Measure
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Build the release's parts twice, in two directories, and compare
+    Reproduce {
+        /// The kernel too, which takes two whole kernel builds
+        #[arg(long)]
+        kernel: bool,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Setup => setup::run(),
+        Task::Demo { json, no_network } => demo::run(json.as_deref(), no_network),
+        Task::Test { args } => test::run(&args),
+        Task::Bench(bench) => bench.run(),
+        Task::Reproduce { kernel } => reproduce::run(kernel),
+    }
+}

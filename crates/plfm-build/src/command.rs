@@ -201,7 +201,12 @@ mod tests {
 
     #[test]
     fn a_long_line_of_output_is_whole() {
-        assert_eq!(output(&mut shell("head -c 100000 /dev/zero | tr '\\0' 'x'")).unwrap().len(), 100_000);
+        assert_eq!(
+            output(&mut shell("head -c 100000 /dev/zero | tr '\\0' 'x'"))
+                .unwrap()
+                .len(),
+            100_000
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The cache as a whole: opening it, and finding releases in it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -72,6 +73,14 @@ impl Shared {
     /// Held while names in the directory change.
     pub(crate) fn changing(&self) -> MutexGuard<'_, ()> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("dir", &self.shared.tree.disk().dir())
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Staging: artifacts stream in, and only what is exactly as long and exactly what was announced gets through.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -88,6 +89,14 @@ pub(crate) struct StagedFile {
     shared: Arc<Shared>,
     pub(crate) at: Place,
     pub(crate) sha256: Sha256Digest,
+}
+
+impl fmt::Debug for StagedRelease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StagedRelease")
+            .field("id", &self.id())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Drop for StagedFile {

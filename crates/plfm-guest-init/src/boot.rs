@@ -6,6 +6,7 @@ use plfm_guest_protocol::{Cmdline, Config, Failure, GuestMessage, Reason, Stage,
 
 use crate::connection::Connection;
 use crate::control::Control;
+use crate::exec::ExecService;
 use crate::failure::StageError;
 use crate::log::Log;
 use crate::root::RootMounts;
@@ -28,6 +29,7 @@ pub struct Boot {
 pub struct Running {
     pub config: Config,
     pub workload: Session,
+    pub exec: Option<ExecService>,
 }
 
 impl Boot {
@@ -167,6 +169,8 @@ pub fn run(boot: &mut Boot) -> Result<Running, Failure> {
         timestamp: clock::timestamp(),
     });
     let workload = boot.stage(Stage::Workload, |_| start_workload(&config))?;
+    // Before `ready`, so that who reads that can dial at once.
+    let exec = listen_for_exec(&config, &mut boot.log);
     let memory = process::own_memory();
     let (timestamp, stages) = (clock::timestamp(), boot.stages.clone());
     boot.report(Status::Ready {
@@ -176,7 +180,25 @@ pub fn run(boot: &mut Boot) -> Result<Running, Failure> {
     });
     boot.log
         .add("ready", &format!("generation {}", config.generation));
-    Ok(Running { config, workload })
+    Ok(Running {
+        config,
+        workload,
+        exec,
+    })
+}
+
+/// An exec service that cannot listen is missed, but the workload runs without it.
+fn listen_for_exec(config: &Config, log: &mut Log) -> Option<ExecService> {
+    if !config.exec.enabled {
+        return None;
+    }
+    match ExecService::listen(config.exec.vsock_port) {
+        Ok(service) => Some(service),
+        Err(error) => {
+            log.add("exec_unavailable", &error.to_string());
+            None
+        }
+    }
 }
 
 fn start_workload(config: &Config) -> Result<Session, StageError> {

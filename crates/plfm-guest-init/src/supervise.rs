@@ -30,24 +30,19 @@ struct Supervisor {
 
 /// Runs the instance to its end and reboots.
 pub fn run(boot: Boot, running: Running, signals: Option<SignalFd>) {
-    let Running { config, workload } = running;
-    let exec = config
-        .exec
-        .enabled
-        .then(|| ExecService::listen(config.exec.vsock_port));
+    let Running {
+        config,
+        workload,
+        exec,
+    } = running;
     let mut supervisor = Supervisor {
         boot,
         config,
         workload,
-        exec: None,
+        exec,
         kill_at: None,
         stopping: false,
     };
-    match exec {
-        Some(Ok(service)) => supervisor.exec = Some(service),
-        Some(Err(error)) => supervisor.boot.log.add("exec_unavailable", &error.to_string()),
-        None => {}
-    }
     let ended = supervisor.supervise(signals.as_ref());
     supervisor.finish(ended);
 }

@@ -1,45 +1,100 @@
 //! The operator's command.
+//!
+//! ```text
+//! release   build, verify, show, keys: files only       install, list, use: the local agent
+//! run, ps, logs, exec, stop, rm, instances              the local agent
+//! ```
 
+mod agent;
+mod instances;
 mod output;
 mod release;
+mod table;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::agent::AgentClient;
+use crate::output::{CliError, Output};
+
+/// Exit code of `run` and `exec` when it is this command that failed and not the program in the instance; what
+/// container runtimes use.
+const OWN_FAILURE: u8 = 125;
+
+/// Builds, signs, installs and boots releases of plfm's guest kernel and init.
 #[derive(Parser)]
-#[command(name = "plfm", version, about = "The operator's command")]
+#[command(name = "plfm", version)]
 struct Cli {
     /// How the result is written
     #[arg(long, global = true, value_enum, default_value = "human")]
     output: Format,
+    /// The local agent's socket
+    #[arg(long, global = true, env = "PLFM_AGENT_SOCKET", default_value = plfm_api::AGENT_SOCKET_DEFAULT)]
+    agent: PathBuf,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Format {
+    /// Text for people
     Human,
+    /// One JSON document on standard output, nothing else
     Json,
 }
 
-#[derive(clap::Subcommand)]
+#[derive(Subcommand)]
 enum Command {
-    /// Make releases and keys, and look at them
+    /// Make releases and keys, look at them, and install them on this host
     #[command(subcommand)]
     Release(release::ReleaseCommand),
+    /// Boot an instance and run a program in it
+    Run(Box<instances::run::RunArgs>),
+    /// List instances
+    Ps(instances::ps::PsArgs),
+    /// Show what an instance's program wrote
+    Logs(instances::logs::LogsArgs),
+    /// Run another program in an instance
+    Exec(instances::exec::ExecArgs),
+    /// End an instance's program, and the instance
+    Stop(instances::stop::StopArgs),
+    /// Forget an instance that is over
+    Rm(instances::stop::RmArgs),
+    /// Look into instances
+    #[command(subcommand)]
+    Instances(instances::InstancesCommand),
+    /// Show what this host is and can do
+    Host,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let out = output::Output {
+    let out = Output {
         json: matches!(cli.output, Format::Json),
     };
-    let result = match cli.command {
-        Command::Release(command) => command.run(&out),
-    };
-    match result {
+    let agent = AgentClient::new(cli.agent);
+    let done = |result: Result<(), CliError>| match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => out.fail(&error),
+    };
+    // A program's own exit code passes through; ours must not look like one.
+    let program = |result: Result<ExitCode, CliError>| {
+        result.unwrap_or_else(|error| {
+            out.fail(&error);
+            ExitCode::from(OWN_FAILURE)
+        })
+    };
+    match cli.command {
+        Command::Release(command) => done(command.run(&out, &agent)),
+        Command::Run(args) => program(args.run(&out, &agent)),
+        Command::Exec(args) => program(args.run(&out, &agent)),
+        Command::Ps(args) => done(args.run(&out, &agent)),
+        Command::Logs(args) => done(args.run(&out, &agent)),
+        Command::Stop(args) => done(args.run(&out, &agent)),
+        Command::Rm(args) => done(args.run(&out, &agent)),
+        Command::Instances(command) => done(command.run(&out, &agent)),
+        Command::Host => done(instances::host(&out, &agent)),
     }
 }

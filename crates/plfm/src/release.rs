@@ -1,6 +1,8 @@
-//! `plfm release`: making releases and keys, and looking at them. Nothing here talks to a daemon.
+//! `plfm release`: making releases and keys, looking at them, and having them on this host. Only `install`, `list`
+//! and `use` talk to the local agent.
 
 mod build;
+mod install;
 mod keyring_file;
 mod keys;
 mod show;
@@ -8,6 +10,7 @@ mod verify;
 
 use clap::Subcommand;
 
+use crate::agent::AgentClient;
 use crate::output::{CliError, Output};
 
 /// Verbs of `plfm release`.
@@ -19,6 +22,12 @@ pub enum ReleaseCommand {
     Verify(verify::VerifyArgs),
     /// Show what a manifest says
     Show(show::ShowArgs),
+    /// Install a release on this host; the agent verifies it with its own keyring
+    Install(install::InstallArgs),
+    /// List the releases on this host
+    List,
+    /// Make an installed release the current one
+    Use(install::UseArgs),
     /// Manage signing keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -29,11 +38,14 @@ impl ReleaseCommand {
     ///
     /// # Errors
     /// [`CliError`], to be given to [`Output::fail`].
-    pub fn run(self, out: &Output) -> Result<(), CliError> {
+    pub fn run(self, out: &Output, agent: &AgentClient) -> Result<(), CliError> {
         match self {
             Self::Build(args) => args.run(out),
             Self::Verify(args) => args.run(out),
             Self::Show(args) => args.run(out),
+            Self::Install(args) => args.run(out, agent),
+            Self::List => install::list(out, agent),
+            Self::Use(args) => args.run(out, agent),
             Self::Keys(command) => command.run(out),
         }
     }

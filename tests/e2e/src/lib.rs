@@ -1,1 +1,1 @@
-//! e2e
+//! Tests of the whole loop: this crate has nothing but `tests/`.

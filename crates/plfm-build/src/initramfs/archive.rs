@@ -206,5 +206,4 @@ fn append(archive: &mut Vec<u8>, entry: &Entry<'_>, inode: u32, epoch: Epoch) ->
 }
 
 #[cfg(test)]
-#[path = "archive_tests.rs"]
 mod tests;

@@ -262,7 +262,6 @@ mod tests {
         let first = slot(root.path());
         let source = first.begin().unwrap();
         fs::write(source.join("x"), b"half").unwrap();
-        std::mem::forget(first.directory.clone());
         assert!(matches!(first.load(&record()).unwrap(), Lookup::Absent));
         assert!(fs::read_dir(first.begin().unwrap()).unwrap().next().is_none());
     }

@@ -25,9 +25,13 @@ name = "guest-init"
 path = "src/main.rs"
 "#;
 
-/// Panics with its own path, so that the path is in the program.
-const MAIN: &str =
-    r#"fn main() { assert!(std::env::args().count() > 7, "too few"); println!("{}", file!()); }"#;
+/// Prints a path that the compiler knows as an absolute one, below the checkout.
+const MAIN: &str = r#"include!(concat!(env!("OUT_DIR"), "/generated.rs"));
+fn main() { assert!(std::env::args().count() > 7, "too few"); println!("{}", generated()); }"#;
+const BUILD: &str = r#"fn main() {
+    let path = std::path::Path::new(&std::env::var_os("OUT_DIR").unwrap()).join("generated.rs");
+    std::fs::write(path, "fn generated() -> &'static str { file!() }").unwrap();
+}"#;
 
 fn checkout(dir: &Path) -> PathBuf {
     let workspace = dir.join("checkout");
@@ -36,6 +40,7 @@ fn checkout(dir: &Path) -> PathBuf {
     fs::write(workspace.join("Cargo.toml"), WORKSPACE).unwrap();
     fs::write(package.join("Cargo.toml"), PACKAGE).unwrap();
     fs::write(package.join("src/main.rs"), MAIN).unwrap();
+    fs::write(package.join("build.rs"), BUILD).unwrap();
     let lock = "version = 4\n\n[[package]]\nname = \"plfm-guest-init\"\nversion = \"1.2.3-rc.1\"\n";
     fs::write(workspace.join("Cargo.lock"), lock).unwrap();
     workspace

@@ -61,6 +61,36 @@ fn every_input_is_there_with_its_digest() {
 }
 
 #[test]
+fn openssl_takes_its_signature() {
+    let release = release("production");
+    let envelope: Value = serde_json::from_slice(&release.files()["provenance.json"]).unwrap();
+    let text = |value: &Value| BASE64.decode(value.as_str().unwrap()).unwrap();
+    let payload = text(&envelope["payload"]);
+    let dir = tempfile::tempdir().unwrap();
+    let mut signed = format!("DSSEv1 28 application/vnd.in-toto+json {} ", payload.len()).into_bytes();
+    signed.extend(payload);
+    std::fs::write(dir.path().join("signed"), signed).unwrap();
+    std::fs::write(dir.path().join("sig"), text(&envelope["signatures"][0]["sig"])).unwrap();
+    std::fs::write(dir.path().join("key.pem"), key('A').public_key().to_pem()).unwrap();
+    let script = "command -v openssl >/dev/null || exit 77
+        openssl pkeyutl -verify -pubin -inkey key.pem -rawin -in signed -sigfile sig";
+    let output = std::process::Command::new("sh")
+        .args(["-c", script])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    if output.status.code() == Some(77) {
+        eprintln!("skipped: no openssl");
+        return;
+    }
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
 fn it_holds_no_time_but_the_epoch() {
     let statement = statement(&release("production").files()["provenance.json"]).to_string();
     let year = jiff::Timestamp::now().strftime("%Y").to_string();

@@ -5,12 +5,13 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, OnceLock};
 
 use jiff::Timestamp;
 use plfm_cache::{Cache, InstalledRelease, Repair, StageError, StagedRelease, Trust};
 use plfm_release::{
-    Architecture, Artifact, ArtifactKind, Channel, KeyEntry, Keyring, Protocol, Revocation, Sha256Digest, SignedManifest,
-    SigningKey, VerifiedManifest, VerifyPolicy, sign,
+    Architecture, Artifact, ArtifactKind, Channel, KeyEntry, Keyring, Protocol, Revocation, Sha256Digest,
+    SignedManifest, SigningKey, VerifiedManifest, VerifyPolicy, sign,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -36,19 +37,35 @@ pub fn now() -> Timestamp {
 }
 
 pub fn keyring() -> Keyring {
-    let entry = |seed, not_before, not_after| {
-        let channels = vec![Channel::production(), "staging".parse().unwrap()];
-        KeyEntry::new(key(seed).public_key(), channels, time(not_before), time(not_after))
-    };
-    let mut keyring = Keyring::default();
-    keyring.insert(entry(KEY, "2025-12-01T00:00:00Z", KEY_END)).unwrap();
-    keyring.insert(entry(NEXT_KEY, NEXT_KEY_BEGIN, "2027-12-01T00:00:00Z")).unwrap();
-    keyring
+    // Making keys is slow without optimization.
+    static KEYRING: LazyLock<Keyring> = LazyLock::new(|| {
+        let entry = |seed, not_before, not_after| {
+            let channels = vec![Channel::production(), "staging".parse().unwrap()];
+            KeyEntry::new(
+                key(seed).public_key(),
+                channels,
+                time(not_before),
+                time(not_after),
+            )
+        };
+        let mut keyring = Keyring::default();
+        keyring
+            .insert(entry(KEY, "2025-12-01T00:00:00Z", KEY_END))
+            .unwrap();
+        keyring
+            .insert(entry(NEXT_KEY, NEXT_KEY_BEGIN, "2027-12-01T00:00:00Z"))
+            .unwrap();
+        keyring
+    });
+    KEYRING.clone()
 }
 
 pub fn keyring_without(seed: u8) -> Keyring {
     let mut keyring = keyring();
-    let revocation = Revocation { at: now(), reason: "stolen".to_owned() };
+    let revocation = Revocation {
+        at: now(),
+        reason: "stolen".to_owned(),
+    };
     keyring.revoke(key(seed).public_key().id(), revocation).unwrap();
     keyring
 }
@@ -66,16 +83,22 @@ pub fn trust() -> Trust {
 /// A release as a publisher has it: a document that is not signed yet, and the bytes.
 #[derive(Clone)]
 pub struct Release {
-    pub document: Value,
+    document: Value,
     pub kernel: Vec<u8>,
     pub initramfs: Vec<u8>,
+    manifest: OnceLock<VerifiedManifest>,
 }
 
 impl Release {
     /// A release whose parts both come from build `build_id` and differ from every other build's.
     pub fn new(build_id: &str) -> Self {
         let kernel = format!("kernel {build_id} ").repeat(200).into_bytes();
-        Self::of(build_id, kernel, build_id, format!("initramfs {build_id} ").repeat(30).into_bytes())
+        Self::of(
+            build_id,
+            kernel,
+            build_id,
+            format!("initramfs {build_id} ").repeat(30).into_bytes(),
+        )
     }
 
     pub fn of(kernel_build: &str, kernel: Vec<u8>, initramfs_build: &str, initramfs: Vec<u8>) -> Self {
@@ -102,12 +125,18 @@ impl Release {
             "compatibility": { "min_agent_version": "1.0.0", "supported_protocols": [1] },
             "source": { "git_sha": null, "dirty": false, "timestamp": "2025-12-17T00:00:00Z" },
         });
-        Self { document, kernel, initramfs }
+        Self {
+            document,
+            kernel,
+            initramfs,
+            manifest: OnceLock::new(),
+        }
     }
 
     /// The release with the member at a JSON pointer set to `value`.
     pub fn with(mut self, pointer: &str, value: Value) -> Self {
         *self.document.pointer_mut(pointer).unwrap() = value;
+        self.manifest = OnceLock::new();
         self
     }
 
@@ -117,12 +146,26 @@ impl Release {
 
     /// The manifest, signed with [`KEY`] and verified the way an agent would just before staging.
     pub fn manifest(&self) -> VerifiedManifest {
-        self.manifest_for(KEY, Architecture::X86_64, "production", now())
+        self.manifest
+            .get_or_init(|| self.manifest_for(KEY, Architecture::X86_64, "production", now()))
+            .clone()
     }
 
-    pub fn manifest_for(&self, seed: u8, arch: Architecture, channel: &str, at: Timestamp) -> VerifiedManifest {
-        let policy = VerifyPolicy { channel: channel.parse().unwrap(), arch, at };
-        keyring().verify(SignedManifest::parse(&self.signed_by(seed)).unwrap(), &policy).unwrap()
+    pub fn manifest_for(
+        &self,
+        seed: u8,
+        arch: Architecture,
+        channel: &str,
+        at: Timestamp,
+    ) -> VerifiedManifest {
+        let policy = VerifyPolicy {
+            channel: channel.parse().unwrap(),
+            arch,
+            at,
+        };
+        keyring()
+            .verify(SignedManifest::parse(&self.signed_by(seed)).unwrap(), &policy)
+            .unwrap()
     }
 
     pub fn id(&self) -> plfm_release::ReleaseId {
@@ -161,7 +204,9 @@ pub fn stage_from(
     manifest: &VerifiedManifest,
     source: impl Fn(&Artifact) -> Vec<u8>,
 ) -> Result<StagedRelease, StageError> {
-    cache.stage(manifest, &mut |artifact| Ok(Box::new(io::Cursor::new(source(artifact)))))
+    cache.stage(manifest, &mut |artifact| {
+        Ok(Box::new(io::Cursor::new(source(artifact))))
+    })
 }
 
 /// A source that must not be asked.
@@ -172,7 +217,11 @@ pub fn no_source(artifact: &Artifact) -> io::Result<Box<dyn Read>> {
 /// An empty directory, in memory where the host has such a thing: syncing costs nothing there.
 pub fn directory() -> TempDir {
     let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    }
 }
 
 pub fn open(dir: &Path) -> Cache {
@@ -197,7 +246,10 @@ pub fn snapshot(dir: &Path) -> BTreeMap<String, String> {
             } else if kind.is_symlink() {
                 files.insert(name, format!("-> {}", fs::read_link(path).unwrap().display()));
             } else if name != ".lock" {
-                files.insert(name, String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned());
+                files.insert(
+                    name,
+                    String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned(),
+                );
             }
         }
     }

@@ -1,12 +1,18 @@
 //! Behaviour of the cache on a real directory, one module per kind of fact.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 mod crash;
-// mod current;
+mod current;
 mod fixtures;
-// mod install;
-// mod refusal;
-// mod repair;
+mod install;
+mod properties;
+mod refusal;
+mod repair;
 mod test_disk;
-// mod use_;
+mod verify_at_use;

@@ -87,21 +87,25 @@ impl Durable {
     }
 
     fn sync_folder(&mut self, dir: &Path, folder: Folder) {
-        self.entries.retain(|path, _| path.parent() != Some(folder.path()));
+        self.entries
+            .retain(|path, _| path.parent() != Some(folder.path()));
         for path in files_in(&dir.join(folder.path())) {
             let metadata = path.symlink_metadata().unwrap();
             let entry = match fs::read_link(&path) {
                 Ok(target) => Entry::Link(target),
                 Err(_) => Entry::File(self.files[&metadata.ino()]),
             };
-            self.entries.insert(path.strip_prefix(dir).unwrap().to_owned(), entry);
+            self.entries
+                .insert(path.strip_prefix(dir).unwrap().to_owned(), entry);
         }
     }
 
     /// Brings the directory into the state that survived.
     pub fn restore(&self, dir: &Path) {
         for folder in Folder::ALL {
-            files_in(&dir.join(folder.path())).iter().for_each(|path| fs::remove_file(path).unwrap());
+            files_in(&dir.join(folder.path()))
+                .iter()
+                .for_each(|path| fs::remove_file(path).unwrap());
         }
         let mut first_names: HashMap<u64, PathBuf> = HashMap::new();
         for (name, entry) in &self.entries {
@@ -123,7 +127,9 @@ impl Durable {
 
 fn files_in(folder: &Path) -> Vec<PathBuf> {
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    paths.filter(|path| !path.is_dir() && !path.ends_with(".lock")).collect()
+    paths
+        .filter(|path| !path.is_dir() && !path.ends_with(".lock"))
+        .collect()
 }
 
 impl TestDisk {
@@ -157,17 +163,17 @@ impl TestDisk {
         self.changes.load(SeqCst) > self.good
     }
 
-    pub fn changes(&self) -> usize {
-        self.changes.load(SeqCst)
-    }
-
     /// What survives a power cut now.
     pub fn durable(&self) -> Durable {
         self.durable.lock().unwrap().clone()
     }
 
     pub fn alive(&self) -> io::Result<()> {
-        if self.failed() && self.failure == Failure::Death { Err(io::Error::other("the power is cut")) } else { Ok(()) }
+        if self.failed() && self.failure == Failure::Death {
+            Err(io::Error::other("the power is cut"))
+        } else {
+            Ok(())
+        }
     }
 
     fn change(&self) -> io::Result<()> {
@@ -232,7 +238,11 @@ impl Disk for TestDisk {
         self.alive()?;
         let changed = self.change();
         // A write that is cut is cut in its middle.
-        let bytes = if changed.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
+        let bytes = if changed.is_ok() {
+            bytes
+        } else {
+            &bytes[..bytes.len() / 2]
+        };
         self.bytes_written.fetch_add(bytes.len() as u64, SeqCst);
         self.host.write(file, bytes).and(changed)
     }

@@ -33,5 +33,8 @@ fn main() {
     trials.extend(vsock::trials(&lab));
     trials.extend(failure::trials(&lab));
     trials.extend(tap::trials(&lab));
-    libtest_mimic::run(&arguments, trials).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // An exit runs no destructors, and the lab owns a temporary directory.
+    drop(lab);
+    conclusion.exit();
 }

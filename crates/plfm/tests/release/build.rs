@@ -25,8 +25,8 @@ fn build_prints_what_was_built() {
     insta::assert_snapshot!(without_sizes(&ran.stdout), @r"
     built 6.1.7-20251217a+guestinit-1.0.0-20251217a (staging, standard; kernel compiled)
       kernel     vmlinuz-plfm-6.1.7-20251217a  SIZE  sha256:HEX
-      initramfs  initramfs-plfm-guestinit-1.0.0-20251217a.img  2.58 KiB  sha256:HEX
-      unpacked   2.55 KiB at each boot
+      initramfs  initramfs-plfm-guestinit-1.0.0-20251217a.img  2.28 KiB  sha256:HEX
+      unpacked   2.26 KiB at each boot
       signed     key HEX
       source     not from a repository
       directory  release (new)

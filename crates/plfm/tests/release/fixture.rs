@@ -86,8 +86,8 @@ impl Fixture {
     /// Puts words in the place of what differs from run to run.
     fn redact(&self, text: &str) -> String {
         let text = text.replace(self.dir.path().to_str().unwrap(), "DIR");
-        let words = text.split_inclusive([' ', '\n', '"', ':', ',']).map(|word| {
-            let bare = word.trim_end_matches([' ', '\n', '"', ':', ',']);
+        let words = text.split_inclusive([' ', '\n', '"', ':', ',', ')']).map(|word| {
+            let bare = word.trim_end_matches([' ', '\n', '"', ':', ',', ')']);
             let is_hex = |bare: &str| bare.len() == 64 && bare.bytes().all(|b| b.is_ascii_hexdigit());
             if is_hex(bare) {
                 word.replace(bare, "HEX")

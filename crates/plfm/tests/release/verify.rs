@@ -34,7 +34,7 @@ fn a_good_release_is_verified() {
         .collect();
     insta::assert_snapshot!(text, @r"
     verified 6.1.7-20251217a+guestinit-1.0.0-20251217a for staging on x86_64
-      initramfs   initramfs-plfm-guestinit-1.0.0-20251217a.img  2.58 KiB  sha256:HEX
+      initramfs   initramfs-plfm-guestinit-1.0.0-20251217a.img  2.28 KiB  sha256:HEX
       signature   good, key HEX
       provenance  good, same key, about these artifacts
     ");
@@ -127,7 +127,7 @@ fn show_says_loudly_that_nobody_checked() {
     release 6.1.7-20251217a+guestinit-1.0.0-20251217a
       signature   NOT CHECKED (says key HEX); pass --keyring to check it
       channel     staging (standard, x86_64)
-      initramfs   initramfs-plfm-guestinit-1.0.0-20251217a.img  2.58 KiB  sha256:HEX
+      initramfs   initramfs-plfm-guestinit-1.0.0-20251217a.img  2.28 KiB  sha256:HEX
       format      elf-pvh
       config      sha256:HEX
       guest init  protocol 1

@@ -56,7 +56,8 @@ impl BuildArgs {
                 supported_protocols: self.supported_protocols.iter().copied().map(Protocol).collect(),
             },
             epoch,
-            checkout,
+            // A program that was compiled elsewhere is not known to be from this checkout.
+            checkout: checkout.filter(|_| self.guest_init.is_none()),
         };
         Ok((inputs, workspace))
     }

@@ -1,0 +1,73 @@
+//! `plfm ps`: the instances of this host.
+
+use clap::Args;
+use jiff::{SignedDuration, Timestamp};
+use plfm_api::{Instance, Items};
+
+use super::report::render_exit;
+use crate::agent::AgentClient;
+use crate::output::{CliError, Output};
+use crate::table::render_table;
+
+/// Longest command shown, in characters.
+const COMMAND_MAX: usize = 40;
+
+/// Arguments of `plfm ps`.
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// Instances that are over too
+    #[arg(long, short)]
+    all: bool,
+}
+
+impl PsArgs {
+    pub fn run(self, out: &Output, agent: &AgentClient) -> Result<(), CliError> {
+        let mut list: Items<Instance> = agent.block_on(async |client| client.get("/v1/instances").await)?;
+        list.items
+            .retain(|instance| self.all || !instance.state.is_over());
+        out.result(&list, |list| render(&list.items, Timestamp::now()))
+    }
+}
+
+fn render(instances: &[Instance], now: Timestamp) -> String {
+    let header = [
+        "INSTANCE", "STATE", "RELEASE", "WHY", "ADDRESS", "AGE", "EXIT", "COMMAND",
+    ];
+    let row = |instance: &Instance| {
+        [
+            instance.id.clone(),
+            instance.state.as_str().to_owned(),
+            instance.release.to_string(),
+            instance.release_reason.clone(),
+            instance
+                .address
+                .map(|address| address.to_string())
+                .unwrap_or_default(),
+            render_age(now.duration_since(instance.created_at)),
+            render_exit(instance),
+            instance.argv.join(" ").chars().take(COMMAND_MAX).collect(),
+        ]
+    };
+    render_table(header, instances.iter().map(row))
+}
+
+fn render_age(age: SignedDuration) -> String {
+    match age.as_secs() {
+        seconds if seconds < 120 => format!("{} s", seconds.max(0)),
+        seconds if seconds < 7_200 => format!("{} min", seconds / 60),
+        seconds if seconds < 172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_in_one_unit() {
+        let ages =
+            [-5, 0, 119, 120, 7_200, 172_800].map(|seconds| render_age(SignedDuration::from_secs(seconds)));
+        assert_eq!(ages, ["0 s", "0 s", "119 s", "2 min", "2 h", "2 d"]);
+    }
+}

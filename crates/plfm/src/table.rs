@@ -1,0 +1,33 @@
+//! Tables for people: columns apart by two spaces, nothing else.
+
+use comfy_table::{Table, presets};
+
+/// A table. An empty cell is shown as a dash, so that columns can be told apart by programs like `awk` too.
+pub fn render_table<const COLUMNS: usize>(
+    header: [&str; COLUMNS],
+    rows: impl IntoIterator<Item = [String; COLUMNS]>,
+) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    for row in rows {
+        table.add_row(row.map(|cell| if cell.is_empty() { "-".to_owned() } else { cell }));
+    }
+    table.lines().map(|line| line.trim().to_owned() + "\n").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::render_table;
+
+    #[test]
+    fn columns_line_up_and_empty_cells_are_dashes() {
+        let rows = [
+            ["a".to_owned(), String::new()],
+            ["long".to_owned(), "x".to_owned()],
+        ];
+        assert_eq!(
+            render_table(["K", "VALUE"], rows),
+            "K     VALUE\na     -\nlong  x\n"
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! What `cargo xtask test` made: programs, releases, a key, a root disk.
+
+use std::path::PathBuf;
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from)
+}
+
+pub fn is_there() -> bool {
+    variable("PLFM_LAB").is_some() && variable("PLFM_BIN").is_some()
+}
+
+pub fn dir() -> PathBuf {
+    variable("PLFM_LAB").expect("PLFM_LAB")
+}
+
+pub fn program(name: &str) -> PathBuf {
+    variable("PLFM_BIN").expect("PLFM_BIN").join(name)
+}
+
+pub fn keyring() -> PathBuf {
+    dir().join("keys/lab.keyring.json")
+}
+
+pub fn key() -> PathBuf {
+    dir().join("keys/lab.key")
+}
+
+pub fn release() -> PathBuf {
+    dir().join("release")
+}
+
+pub fn release_b() -> PathBuf {
+    dir().join("release-b")
+}
+
+pub fn root_disk() -> PathBuf {
+    dir().join("root.erofs")
+}
+
+/// Whether this machine lets us make network interfaces.
+pub fn has_tap() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = capabilities
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    // CAP_NET_ADMIN is 12.
+    let opens = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/net/tun")
+        .is_ok();
+    bits >> 12 & 1 == 1 && opens
+}

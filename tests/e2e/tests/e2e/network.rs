@@ -1,0 +1,85 @@
+//! A guest on the host's network.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv6Addr, TcpStream};
+use std::time::Duration;
+
+use crate::facts;
+use crate::host::{Host, tool};
+
+facts![
+    a_page_is_fetched_from_a_web_server_in_the_guest,
+    addresses_route_and_names_are_as_configured,
+    the_interface_is_gone_with_the_instance
+];
+
+fn a_page_is_fetched_from_a_web_server_in_the_guest() {
+    let host = Host::ready();
+    let script = "hostname > /srv/www/index.html; exec httpd -f -p '[::]:80' -h /srv/www";
+    let instance = host.start_script(&["--network"], script);
+    let address: Ipv6Addr = instance["address"].as_str().unwrap().parse().unwrap();
+    let mut page = String::new();
+    for _ in 0..200 {
+        match TcpStream::connect_timeout(&(address, 80).into(), Duration::from_secs(10)) {
+            Ok(mut stream) => {
+                stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+                stream.read_to_string(&mut page).unwrap();
+                break;
+            }
+            // Its program runs, and does not listen yet: ask it when it does.
+            Err(_) => {
+                host.plfm([
+                    "exec",
+                    instance["id"].as_str().unwrap(),
+                    "--",
+                    "sh",
+                    "-c",
+                    "until wget -qO /dev/null http://[::1]/; do :; done",
+                ]);
+            }
+        }
+    }
+    let name = instance["id"].as_str().unwrap().to_ascii_lowercase();
+    assert!(page.ends_with(&format!("\r\n\r\n{name}\n")), "{page}");
+}
+
+fn addresses_route_and_names_are_as_configured() {
+    let host = Host::ready();
+    let instance = host.start_script(&["--network"], "sleep 600");
+    let inside = |script: &str| {
+        host.plfm(["exec", instance["id"].as_str().unwrap(), "--", "sh", "-c", script])
+            .ok()
+            .stdout
+    };
+    let address = instance["address"].as_str().unwrap();
+    let shown = inside("ip -6 addr show dev eth0");
+    assert!(
+        shown.contains(&format!("inet6 {address}/128")) && shown.contains("mtu 1420"),
+        "{shown}"
+    );
+    assert!(!shown.contains("tentative"), "{shown}");
+    let route = inside("ip -6 route show default");
+    assert!(route.contains("via fe80::1 dev eth0"), "{route}");
+    let conf = inside("cat /proc/sys/net/ipv6/conf/eth0/accept_ra /proc/sys/net/ipv6/conf/eth0/autoconf");
+    assert_eq!(conf, "0\n0\n");
+    let name = instance["id"].as_str().unwrap().to_ascii_lowercase();
+    assert_eq!(inside("hostname"), format!("{name}\n"));
+    assert!(inside("cat /etc/hosts").contains(&format!("{address} {name}\n")));
+}
+
+fn the_interface_is_gone_with_the_instance() {
+    let host = Host::ready();
+    let instance = host.start_script(&["--network"], "sleep 600");
+    let address = instance["address"].as_str().unwrap();
+    let route = || tool("cat", &["/proc/net/ipv6_route"]).stdout;
+    let hex: String = address
+        .parse::<Ipv6Addr>()
+        .unwrap()
+        .octets()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert!(route().contains(&hex));
+    host.plfm(["stop", instance["id"].as_str().unwrap()]).ok();
+    assert!(!route().contains(&hex), "the route is left");
+}

@@ -1,0 +1,54 @@
+//! Measurements. Each prints a table that `docs/benchmarks.md` can hold as it is.
+
+mod boot;
+mod boots;
+
+use clap::Subcommand;
+
+use crate::shell::{cargo, run, step};
+
+/// What to measure.
+#[derive(Subcommand)]
+pub enum Bench {
+    /// Instructions that the initramfs adds up to PID 1: with it and without it, under `-icount`
+    Boot {
+        /// Pairs of boots, each with another amount of memory
+        #[arg(long, default_value_t = 15)]
+        pairs: u32,
+    },
+    /// Wall-clock time of whole boots through the agent: P50 and P99
+    Boots {
+        /// How many
+        #[arg(long, default_value_t = 50)]
+        count: u32,
+        /// How many at once
+        #[arg(long, default_value_t = 1)]
+        at_once: u32,
+    },
+    /// Signature verification, and hashing of the whole pair
+    Verify,
+}
+
+impl Bench {
+    /// Measures.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Boot { pairs } => boot::run(pairs),
+            Self::Boots { count, at_once } => boots::run(count, at_once),
+            Self::Verify => {
+                step("criterion: verify_manifest and hash_pair");
+                run(cargo().args(["bench", "--locked", "-p", "plfm-release", "--bench", "verify"]))
+            }
+        }
+    }
+}
+
+/// The value at `percent` of sorted values, by the nearest rank.
+fn percentile(sorted: &[u64], percent: u64) -> u64 {
+    let rank = (sorted.len() as u64 * percent).div_ceil(100).max(1) - 1;
+    usize::try_from(rank)
+        .ok()
+        .and_then(|rank| sorted.get(rank))
+        .copied()
+        .unwrap_or(0)
+}

@@ -1,0 +1,211 @@
+//! The lab: a signed release and a customer's root disk, which demo, tests and benchmarks boot.
+//!
+//! ```text
+//! target/lab/
+//!   keys/lab.key, lab.pub.pem, lab.keyring.json
+//!   release/        kernel + initramfs, for channel production
+//!   release-b/      the same kernel, another initramfs (with busybox and CA bundle) and build id
+//!   rootfs/         a userland: Debian's busybox
+//!   root.erofs
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use crate::shell::{cargo, find, read, root, run, run_quietly, step};
+
+/// Applets that the userland has links for.
+const APPLETS: &[&str] = &[
+    "[",
+    "awk",
+    "cat",
+    "chmod",
+    "cp",
+    "cut",
+    "date",
+    "dd",
+    "df",
+    "dmesg",
+    "echo",
+    "env",
+    "false",
+    "find",
+    "free",
+    "grep",
+    "head",
+    "hostname",
+    "httpd",
+    "id",
+    "ip",
+    "kill",
+    "ls",
+    "mkdir",
+    "mount",
+    "mv",
+    "nc",
+    "nproc",
+    "ping",
+    "ps",
+    "readlink",
+    "rm",
+    "sed",
+    "seq",
+    "sh",
+    "sha256sum",
+    "sleep",
+    "sort",
+    "stat",
+    "stty",
+    "sync",
+    "tail",
+    "test",
+    "touch",
+    "tr",
+    "true",
+    "tty",
+    "umount",
+    "uname",
+    "uptime",
+    "wc",
+    "wget",
+    "which",
+    "xargs",
+    "yes",
+];
+
+/// Where everything is.
+pub struct Lab {
+    pub dir: PathBuf,
+    pub bin: PathBuf,
+}
+
+impl Lab {
+    pub fn keyring(&self) -> PathBuf {
+        self.dir.join("keys/lab.keyring.json")
+    }
+
+    pub fn release(&self) -> PathBuf {
+        self.dir.join("release")
+    }
+
+    pub fn root_disk(&self) -> PathBuf {
+        self.dir.join("root.erofs")
+    }
+
+    /// `plfm`, which was built from this checkout.
+    pub fn plfm(&self) -> Command {
+        Command::new(self.bin.join("plfm"))
+    }
+}
+
+/// Compiles the programs.
+pub fn build_programs() -> anyhow::Result<PathBuf> {
+    step("compiling plfm and plfm-agent");
+    run(cargo().args(["build", "--quiet", "--locked", "-p", "plfm", "-p", "plfm-agent"]))?;
+    Ok(target_dir().join("debug"))
+}
+
+/// Cargo's target directory.
+pub fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Makes the lab.
+pub fn ensure() -> anyhow::Result<Lab> {
+    let bin = build_programs()?;
+    let lab = Lab {
+        dir: target_dir().join("lab"),
+        bin,
+    };
+    std::fs::create_dir_all(&lab.dir).with_context(|| format!("cannot make {}", lab.dir.display()))?;
+    make_key(&lab)?;
+    build_release(&lab, "release", &["--build-id", "20260101a"])?;
+    build_release(
+        &lab,
+        "release-b",
+        &["--build-id", "20260102b", "--with-busybox", "--with-ca-bundle"],
+    )?;
+    make_root_disk(&lab)?;
+    Ok(lab)
+}
+
+/// The lab's key is for the lab alone: it is made once and never leaves the target directory.
+pub fn make_key(lab: &Lab) -> anyhow::Result<()> {
+    let keys = lab.dir.join("keys");
+    if lab.keyring().exists() {
+        return Ok(());
+    }
+    step("making a signing key");
+    std::fs::create_dir_all(&keys)?;
+    run_quietly(
+        lab.plfm()
+            .args([
+                "release",
+                "keys",
+                "generate",
+                "--name",
+                "lab",
+                "--channel",
+                "production",
+            ])
+            .arg("--out")
+            .arg(&keys),
+    )
+}
+
+fn build_release(lab: &Lab, name: &str, args: &[&str]) -> anyhow::Result<()> {
+    step(&format!(
+        "building and signing {name} (the kernel takes some minutes the first time)"
+    ));
+    let (out, key) = (lab.dir.join(name), lab.dir.join("keys/lab.key"));
+    let mut command = lab.plfm();
+    command
+        .current_dir(root())
+        .args(["release", "build", "--channel", "production", "--force"]);
+    run(command.arg("--key").arg(key).arg("--out").arg(out).args(args))
+}
+
+/// A userland that is real and small: Debian's static busybox.
+pub fn make_userland(dir: &Path) -> anyhow::Result<()> {
+    let busybox = find("busybox").context("busybox is not installed")?;
+    if !read(Command::new("readelf").arg("-l").arg(&busybox)).is_ok_and(|headers| !headers.contains("INTERP"))
+    {
+        bail!(
+            "{} is not static: install the Debian package busybox-static",
+            busybox.display()
+        );
+    }
+    let _ = std::fs::remove_dir_all(dir);
+    for name in ["bin", "etc", "home/app", "srv/www", "tmp", "root"] {
+        std::fs::create_dir_all(dir.join(name))?;
+    }
+    std::fs::copy(busybox, dir.join("bin/busybox"))?;
+    for applet in APPLETS {
+        std::os::unix::fs::symlink("busybox", dir.join("bin").join(applet))?;
+    }
+    let passwd = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\n";
+    std::fs::write(dir.join("etc/passwd"), passwd)?;
+    std::fs::write(dir.join("etc/group"), "root:x:0:\napp:x:1000:\nvideo:x:44:app\n")?;
+    Ok(())
+}
+
+fn make_root_disk(lab: &Lab) -> anyhow::Result<()> {
+    let disk = lab.root_disk();
+    if disk.exists() {
+        return Ok(());
+    }
+    step("making a root disk from Debian's busybox");
+    let userland = lab.dir.join("rootfs");
+    make_userland(&userland)?;
+    let image = disk.with_extension("new");
+    run_quietly(
+        Command::new(find("mkfs.erofs").context("mkfs.erofs is not installed")?)
+            .args(["-T0", "--all-root", "--quiet"])
+            .arg(&image)
+            .arg(&userland),
+    )?;
+    std::fs::rename(image, disk)?;
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! What the other tasks need: Debian's packages, and the vsock daemon from the crate registry.
+
+use std::process::Command;
+
+use anyhow::bail;
+
+use crate::shell::{self, cargo, is_installed, run_quietly, step};
+
+/// A Debian package and a program or file of it that shows that it is there.
+const PACKAGES: &[(&str, &str)] = &[
+    // The kernel's build (Documentation/process/changes.rst).
+    ("bc", "bc"),
+    ("bison", "bison"),
+    ("flex", "flex"),
+    ("gcc", "gcc"),
+    ("make", "make"),
+    ("xz-utils", "xz"),
+    ("libelf-dev", "/usr/include/libelf.h"),
+    ("libssl-dev", "/usr/include/openssl/ssl.h"),
+    ("linux-source-6.1", "/usr/src/linux-source-6.1.tar.xz"),
+    // Virtual machines and their disks.
+    ("qemu-system-x86", "qemu-system-x86_64"),
+    ("e2fsprogs", "mke2fs"),
+    ("erofs-utils", "mkfs.erofs"),
+    ("squashfs-tools", "mksquashfs"),
+    ("busybox-static", "busybox"),
+    // What the tests check our work with.
+    ("cpio", "cpio"),
+    ("jq", "jq"),
+    ("openssl", "openssl"),
+    ("binutils", "readelf"),
+    ("ca-certificates", "/etc/ssl/certs/ca-certificates.crt"),
+];
+
+const VSOCK_DAEMON: &str = "vhost-device-vsock";
+const VSOCK_DAEMON_VERSION: &str = "0.3.0";
+
+fn install_packages() -> anyhow::Result<()> {
+    let is_there = |probe: &str| {
+        if probe.starts_with('/') {
+            std::path::Path::new(probe).exists()
+        } else {
+            is_installed(probe)
+        }
+    };
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(_, probe)| !is_there(probe))
+        .map(|(package, _)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    let sudo: &[&str] = if is_root() { &[] } else { &["sudo", "-n"] };
+    step(&format!("installing Debian packages: {list}"));
+    let apt = |args: &[&str]| {
+        let mut words = sudo.iter().chain(&["apt-get"]).chain(args);
+        let mut command = Command::new(words.next().copied().unwrap_or("apt-get"));
+        command.args(words).env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    let installed = run_quietly(&mut apt(&["update", "-q"])).and_then(|()| {
+        let mut args = vec!["install", "-q", "-y", "--no-install-recommends"];
+        args.extend(&missing);
+        run_quietly(&mut apt(&args))
+    });
+    if let Err(error) = installed {
+        bail!("{error}\ninstall them yourself and run this again: sudo apt-get install {list}");
+    }
+    Ok(())
+}
+
+/// Installs what is missing.
+pub fn ensure() -> anyhow::Result<()> {
+    install_packages()?;
+    if !is_installed(VSOCK_DAEMON) {
+        step(&format!(
+            "installing {VSOCK_DAEMON} {VSOCK_DAEMON_VERSION} (a minute or two)"
+        ));
+        shell::run(cargo().args([
+            "install",
+            "--quiet",
+            "--locked",
+            VSOCK_DAEMON,
+            "--version",
+            VSOCK_DAEMON_VERSION,
+        ]))?;
+    }
+    Ok(())
+}
+
+/// `cargo xtask setup`.
+pub fn run() -> anyhow::Result<()> {
+    ensure()?;
+    step("everything is installed");
+    Ok(())
+}
+
+fn is_root() -> bool {
+    // The owner of our own /proc entry is whom we run as.
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
+}
