@@ -18,7 +18,7 @@ const START: &str = r#"
 cat > /srv/www/index.html <<PAGE
 <!doctype html><title>plfm</title>
 <h1>Hello from a microVM</h1>
-<p>instance $(hostname), kernel $(uname -r), up $(cut -d' ' -f1 /proc/uptime) s, PID 1 is $(readlink /proc/1/exe || cat /proc/1/comm)</p>
+<p>instance $(hostname), kernel $(uname -r), up $(cut -d' ' -f1 /proc/uptime) s</p>
 PAGE
 echo "serving on port 80"
 exec httpd -f -p '[::]:80' -h /srv/www
@@ -55,7 +55,12 @@ impl Agent {
             .context("cannot start plfm-agent")?;
         let mut agent = Self { process, dir };
         let deadline = Instant::now() + PATIENCE;
-        while read(agent.plfm(lab).arg("host").stderr(Stdio::null())).is_err() {
+        while !agent
+            .plfm(lab)
+            .arg("host")
+            .output()
+            .is_ok_and(|output| output.status.success())
+        {
             if agent.process.try_wait()?.is_some() || Instant::now() > deadline {
                 bail!(
                     "the agent did not start:\n{}",

@@ -56,7 +56,7 @@ impl BuildInputs {
         let content = |name: &str, bytes: &[u8]| input(name, Sha256Digest::of(bytes));
         let mut inputs = vec![
             input(&self.kernel_source_name, self.kernel.record.source_sha256),
-            input("kernel-config-fragment", self.kernel.record.fragment_sha256),
+            input("kernel-config-fragment", self.kernel.fragment_sha256),
             content("guest-init", &self.guest_init.program),
         ];
         if let Some(record) = &self.guest_init.record {

@@ -64,8 +64,8 @@ pub struct KernelRecord {
     pub recipe: u32,
     /// Digest of the source tarball.
     pub source_sha256: Sha256Digest,
-    /// Digest of the configuration fragment.
-    pub fragment_sha256: Sha256Digest,
+    /// Digest of the options that the fragment asks for, sorted: a comment makes no other kernel.
+    pub options_sha256: Sha256Digest,
     /// Program to the first line of its `--version`.
     pub tools: BTreeMap<String, String>,
 }
@@ -89,6 +89,8 @@ pub struct BuiltKernel {
     pub config: Vec<u8>,
     /// What it was built from.
     pub record: KernelRecord,
+    /// Digest of the configuration fragment, as it was given.
+    pub fragment_sha256: Sha256Digest,
     /// Whether it was built now.
     pub origin: KernelOrigin,
 }
@@ -129,7 +131,7 @@ pub fn build_kernel(inputs: &KernelInputs, progress: &mut dyn Progress) -> Resul
     let record = KernelRecord {
         recipe: RECIPE,
         source_sha256,
-        fragment_sha256: Sha256Digest::of(&inputs.fragment),
+        options_sha256: Sha256Digest::of(fragment.render().as_bytes()),
         tools: toolchain.versions.clone(),
     };
     let slot = Cache::open(&inputs.cache)?.lock(record.digest(), progress)?;
@@ -138,6 +140,7 @@ pub fn build_kernel(inputs: &KernelInputs, progress: &mut dyn Progress) -> Resul
         image: entry.image,
         config: entry.config,
         record: record.clone(),
+        fragment_sha256: Sha256Digest::of(&inputs.fragment),
         origin,
     };
     match slot.load(&record)? {

@@ -1,11 +1,11 @@
 //! What is current: one record decides, two links follow.
 //!
-//! Two links cannot change at once. So the second is taken away before the record changes and comes back after the
-//! first: for a moment there is one link, and at no moment do they lead to two releases.
+//! Two links cannot change at once. So the second is taken away before the first changes and comes back after it:
+//! for a moment there is one link, and at no moment do they lead to two releases.
 //!
 //! ```text
-//! current-initramfs removed   sync the top
 //! .current                    sync the top     now it is decided
+//! current-initramfs removed   sync the top
 //! current                     sync the top
 //! current-initramfs           sync the top
 //! ```
@@ -76,7 +76,6 @@ impl Cache {
         let decision = tree::root(CURRENT_RECORD);
         let wanted = tree::record_target(id);
         if !tree.link_at(&decision)?.leads_to(&wanted) {
-            clear_second_link(tree, id)?;
             tree.replace_symlink(&wanted, &decision)?;
         }
         // Even where nothing changed: an attempt before may have failed between the change and its sync.

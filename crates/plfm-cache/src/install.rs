@@ -163,7 +163,8 @@ impl StagedRelease {
     }
 }
 
-/// Moves staged files to their blobs. The caller syncs `.blobs`. A blob that is good already stays, as its names are links to it.
+/// Moves staged files to their blobs. A blob that is good already stays, as its names are links to it. The caller
+/// syncs `.blobs`.
 fn place_blobs(
     shared: &Shared,
     artifacts: &[Artifact],

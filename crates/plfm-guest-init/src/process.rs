@@ -55,13 +55,14 @@ pub fn reap(wait_for_one: bool) -> Option<(Pid, Ended)> {
     }
 }
 
-/// What guest init itself takes: the second field of `/proc/self/statm`, in pages.
+/// What guest init itself takes: `Rss` of `/proc/self/smaps_rollup`, in KiB. (`statm` is cheaper, and off by up to
+/// 64 pages.)
 pub fn own_memory() -> Option<MemoryUse> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    let page_bytes = u64::try_from(rustix::param::page_size()).ok()?;
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(MemoryUse {
-        rss_bytes: pages.saturating_mul(page_bytes),
+        rss_bytes: kib.saturating_mul(1024),
     })
 }
 

@@ -14,8 +14,7 @@ use rustix::thread;
 /// The signals that PID 1 reads from a descriptor instead of being interrupted.
 const SIGNALS: [Signal; 4] = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
-/// Blocks them in this thread and all later ones, and opens the descriptor. Children get a clean mask: the
-/// standard library empties it before exec.
+/// Blocks them in this thread and all later ones, and opens the descriptor. Children unblock them again before exec.
 pub fn block_signals() -> Option<SignalFd> {
     let set: SigSet = SIGNALS.into_iter().collect();
     set.thread_block().ok()?;
@@ -38,6 +37,8 @@ pub struct Entry {
 impl Entry {
     /// Runs in the child. No allocation, no lock: only system calls on what was prepared before the fork.
     fn apply(&self) -> std::io::Result<()> {
+        // What PID 1 blocks, a program does not expect to be blocked.
+        SigSet::empty().thread_set_mask()?;
         if let Some(procs) = &self.cgroup_procs {
             // "0" means the writer.
             rustix::io::write(procs, b"0")?;

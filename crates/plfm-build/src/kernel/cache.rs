@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use plfm_release::{KernelVersion, Sha256Digest};
+use rustix::io::FdFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{KernelError, KernelRecord};
@@ -68,6 +69,9 @@ impl Cache {
         let root = root
             .canonicalize()
             .map_err(failed("find the kernel cache", root))?;
+        if root.to_string_lossy().contains([' ', '\t', ':']) {
+            return Err(KernelError::CachePath { path: root });
+        }
         Ok(Self { root })
     }
 
@@ -90,6 +94,9 @@ impl Cache {
             }
             Err(TryLockError::Error(error)) => return Err(failed()(error)),
         }
+        // The compilers inherit the lock: should this process be killed, they work on in the partial directory for a
+        // while, and until the last of them has ended nobody else may build there.
+        rustix::io::fcntl_setfd(&lock, FdFlags::empty()).map_err(|error| failed()(error.into()))?;
         Ok(Slot {
             directory: path(""),
             partial: path(".partial"),
@@ -199,7 +206,7 @@ mod tests {
         KernelRecord {
             recipe: 1,
             source_sha256: Sha256Digest::of(b"source"),
-            fragment_sha256: Sha256Digest::of(b"fragment"),
+            options_sha256: Sha256Digest::of(b"options"),
             tools: Default::default(),
         }
     }
@@ -221,6 +228,13 @@ mod tests {
         };
         slot.store(&record(), &entry).unwrap();
         (slot, entry)
+    }
+
+    #[test]
+    fn a_cache_in_which_no_kernel_compiles_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Cache::open(&dir.path().join("my cache")).err().unwrap();
+        assert!(matches!(error, KernelError::CachePath { .. }), "{error}");
     }
 
     #[test]
@@ -264,6 +278,21 @@ mod tests {
         fs::write(source.join("x"), b"half").unwrap();
         assert!(matches!(first.load(&record()).unwrap(), Lookup::Absent));
         assert!(fs::read_dir(first.begin().unwrap()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn a_killed_builders_compilers_keep_the_place() {
+        let root = tempfile::tempdir().unwrap();
+        let first = slot(root.path());
+        let lock = root.path().join(format!("{}.lock", record().digest()));
+        let mut compiler = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        drop(first);
+        let other = File::open(&lock).unwrap();
+        let while_it_runs = other.try_lock();
+        compiler.kill().unwrap();
+        compiler.wait().unwrap();
+        assert!(matches!(while_it_runs, Err(TryLockError::WouldBlock)));
+        other.lock().unwrap();
     }
 
     #[test]

@@ -86,8 +86,7 @@ impl Compilation<'_> {
         // What is said last counts, so the fragment goes behind what `allnoconfig` wrote.
         let mut config = fs::read(&path).map_err(cache_error("read", &path))?;
         config.push(b'\n');
-        config.extend_from_slice(&self.inputs.fragment);
-        config.push(b'\n');
+        config.extend_from_slice(fragment.render().as_bytes());
         fs::write(&path, config).map_err(cache_error("write", &path))?;
         self.run(Phase::ConfigureKernel, self.make(&["olddefconfig"]), &mut |_| ())?;
         let config = fs::read(&path).map_err(cache_error("read", &path))?;

@@ -72,6 +72,14 @@ impl Fragment {
         Ok(Self(options))
     }
 
+    /// The options, one a line, sorted, without comments: all of the fragment that can change a kernel.
+    pub fn render(&self) -> String {
+        self.0
+            .iter()
+            .map(|(option, value)| format!("{option}={value}\n"))
+            .collect()
+    }
+
     /// Whether the fragment asks for `option` to be `value`.
     pub fn asks_for(&self, option: &str, value: &str) -> bool {
         self.0.get(option).is_some_and(|wanted| wanted == value)
@@ -202,6 +210,12 @@ mod tests {
         #[test]
         fn a_fragment_survives_in_itself(text in "((CONFIG_[A-Z0-9]{1,3}=[ymn0-9]|# CONFIG_[A-C] is not set|# text|)\n){0,12}") {
             prop_assert_eq!(fragment(&text).check_survived(&text), vec![]);
+        }
+
+        #[test]
+        fn a_fragment_round_trips(text in "((CONFIG_[A-Z0-9]{1,3}=[ymn0-9]|# CONFIG_[A-C] is not set|# text|)\n){0,12}") {
+            let fragment = fragment(&text);
+            prop_assert_eq!(Fragment::parse(fragment.render().as_bytes()).unwrap(), fragment);
         }
     }
 }

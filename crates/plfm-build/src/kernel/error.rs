@@ -69,6 +69,12 @@ pub enum KernelError {
     /// What came out can't be booted.
     #[error("the kernel that was built cannot be booted")]
     Image(#[source] ElfError),
+    /// The kernel's own build refuses such a path.
+    #[error("no kernel can be compiled in {}: its path has a space or a colon", path.display())]
+    CachePath {
+        /// The cache.
+        path: PathBuf,
+    },
     /// The cache can't be read or written.
     #[error("cannot {action} {}", path.display())]
     Cache {
@@ -101,7 +107,7 @@ impl KernelError {
             Self::Dropped(_) => "kernel_config_dropped",
             Self::Run { .. } | Self::Toolchain(_) => "kernel_build_failed",
             Self::Image(error) => error.code(),
-            Self::Cache { .. } => "kernel_cache_failed",
+            Self::CachePath { .. } | Self::Cache { .. } => "kernel_cache_failed",
         }
     }
 
@@ -124,6 +130,7 @@ impl KernelError {
             Self::Dropped(_) => {
                 Some("look up what each option depends on, and add that to the fragment".to_owned())
             }
+            Self::CachePath { .. } => Some("pass another directory with --kernel-cache".to_owned()),
             Self::Run { log, .. } => Some(format!("read {}", log.display())),
             _ => None,
         }

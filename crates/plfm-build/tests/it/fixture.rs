@@ -36,7 +36,7 @@ pub fn inputs(channel: &str) -> BuildInputs {
     let record = KernelRecord {
         recipe: 1,
         source_sha256: Sha256Digest::of(b"source"),
-        fragment_sha256: Sha256Digest::of(b"fragment"),
+        options_sha256: Sha256Digest::of(b"options"),
         tools: [("gcc".to_owned(), "gcc 12".to_owned())].into(),
     };
     BuildInputs {
@@ -47,6 +47,7 @@ pub fn inputs(channel: &str) -> BuildInputs {
             image: b"kernel image".repeat(1000),
             config: b"CONFIG_PVH=y\n".to_vec(),
             record,
+            fragment_sha256: Sha256Digest::of(b"fragment"),
             origin: KernelOrigin::Cached,
         },
         kernel_source_name: "linux.tar.xz".to_owned(),

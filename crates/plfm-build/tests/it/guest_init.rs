@@ -88,3 +88,19 @@ fn a_directory_without_guest_init_is_named() {
     let workspace = checkout(dir.path());
     assert_eq!(find_workspace(&workspace.join("crates")), Some(workspace));
 }
+
+/// A minute of compilation.
+#[test]
+#[ignore = "compiles the real guest init"]
+fn the_projects_guest_init_is_static_and_small() {
+    let workspace = find_workspace(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let guest_init = build(&workspace).unwrap();
+    elf::check_static_program("guest init", &guest_init.program).unwrap();
+    assert!(guest_init.program.len() < plfm_build::GUEST_INIT_BYTES_MAX);
+    let text = String::from_utf8_lossy(&guest_init.program).into_owned();
+    assert!(
+        !text.contains(workspace.to_str().unwrap()),
+        "the checkout's path shows"
+    );
+    eprintln!("{:?}: {} bytes", guest_init.version, guest_init.program.len());
+}

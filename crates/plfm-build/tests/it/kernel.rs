@@ -148,6 +148,18 @@ fn another_fragment_is_another_kernel() {
 }
 
 #[test]
+fn a_comment_makes_no_other_kernel() {
+    if !can_build() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let first = build(&inputs(dir.path(), "CONFIG_SMP=y\n")).unwrap();
+    let second = build(&inputs(dir.path(), "# why\n\nCONFIG_SMP=y\n")).unwrap();
+    assert_eq!(second.origin, KernelOrigin::Cached);
+    assert_ne!(first.fragment_sha256, second.fragment_sha256);
+}
+
+#[test]
 fn an_option_that_did_not_survive_stops_the_build_and_is_named() {
     if !can_build() {
         return;

@@ -15,6 +15,7 @@ use plfm_release::{ArtifactKind, ReleaseId, Sha256Digest};
 use crate::fixtures::{Release, directory, now, open, open_reporting, overwrite, snapshot, time, trust};
 use crate::test_disk::{Durable, Failure, Loss, TestDisk};
 
+type Files = BTreeMap<String, String>;
 type Outcome = Result<(), Box<dyn Error>>;
 
 /// What is done, to what, and what may come of it.
@@ -27,6 +28,8 @@ struct Scenario {
     operation: fn(&Scenario, &Cache) -> Outcome,
     /// What may be current afterwards.
     current: Vec<Option<ReleaseId>>,
+    /// Whether an artifact was lost before.
+    rotten: bool,
 }
 
 fn deliver(release: &Release, cache: &Cache) -> Outcome {
@@ -39,9 +42,22 @@ fn first_install() -> Scenario {
     let a = Release::new("a");
     Scenario {
         current: vec![None, Some(a.id())],
+        rotten: false,
         releases: vec![a],
         prepare: |_, dir| drop(open(dir)),
         operation: |scenario, cache| deliver(&scenario.releases[0], cache),
+    }
+}
+
+/// Without making it current, whose syncs come after those of the installation.
+fn installation_alone() -> Scenario {
+    Scenario {
+        current: vec![None],
+        operation: |scenario, cache| {
+            scenario.releases[0].stage(cache)?.install(now())?;
+            Ok(())
+        },
+        ..first_install()
     }
 }
 
@@ -49,6 +65,7 @@ fn upgrade_to(b: Release) -> Scenario {
     let a = Release::new("a");
     Scenario {
         current: vec![Some(a.id()), Some(b.id())],
+        rotten: false,
         releases: vec![a, b],
         prepare: |scenario, dir| deliver(&scenario.releases[0], &open(dir)).unwrap(),
         operation: |scenario, cache| deliver(&scenario.releases[1], cache),
@@ -73,6 +90,7 @@ fn rollback() -> Scenario {
     let (a, b) = (Release::new("a"), Release::new("b"));
     Scenario {
         current: vec![Some(a.id()), Some(b.id())],
+        rotten: false,
         releases: vec![a, b],
         prepare: |scenario, dir| {
             let cache = open(dir);
@@ -89,6 +107,7 @@ fn reinstall() -> Scenario {
     let a = Release::new("a");
     Scenario {
         current: vec![Some(a.id())],
+        rotten: false,
         releases: vec![a],
         prepare: |scenario, dir| deliver(&scenario.releases[0], &open(dir)).unwrap(),
         operation: |scenario, cache| deliver(&scenario.releases[0], cache),
@@ -100,6 +119,7 @@ fn new_signature() -> Scenario {
     let a = Release::new("a");
     Scenario {
         current: vec![Some(a.id())],
+        rotten: false,
         releases: vec![a],
         prepare: |scenario, dir| deliver(&scenario.releases[0], &open(dir)).unwrap(),
         operation: |scenario, cache| {
@@ -118,6 +138,7 @@ fn repair_of_a_rotten_kernel() -> Scenario {
     let a = Release::new("a");
     Scenario {
         current: vec![Some(a.id())],
+        rotten: true,
         releases: vec![a],
         prepare: |scenario, dir| {
             let a = &scenario.releases[0];
@@ -132,6 +153,7 @@ fn repair_of_a_rotten_kernel() -> Scenario {
 #[test]
 fn a_first_install_survives_every_crash() {
     survives_every_failure(&first_install());
+    survives_every_failure(&installation_alone());
 }
 
 #[test]
@@ -168,22 +190,19 @@ fn the_repair_of_a_rotten_kernel_survives_every_crash() {
 /// What a killed process left is what the next one builds upon, and it may not be on the disk yet.
 #[test]
 fn a_power_cut_in_the_second_attempt_after_a_kill_in_the_first_is_survived() {
-    const STRIDE: usize = 11;
+    const STRIDE: usize = 17;
     'scenarios: for scenario in [first_install(), upgrade()] {
         let expected = expected_end(&scenario);
         let attempts = |first, second| {
             let dir = directory();
             (scenario.prepare)(&scenario, dir.path());
-            let (first_failed, durable) =
-                run(&scenario, TestDisk::failing(dir.path(), Failure::Death, first));
+            let first = run(&scenario, TestDisk::failing(dir.path(), Failure::Death, first));
             let host = HostDisk::open(dir.path()).unwrap();
-            let disk = TestDisk::continuing(host, Failure::Death, second, durable);
-            let (second_failed, durable) = run(&scenario, disk);
-            durable.restore(dir.path());
-            check_unopened(&scenario, dir.path());
-            check_reopened(&scenario, dir.path());
-            finish(&scenario, dir.path(), &expected);
-            (first_failed, second_failed)
+            let disk = TestDisk::continuing(host, Failure::Death, second, first.durable);
+            let second = run(&scenario, disk);
+            second.durable.restore(dir.path());
+            check(&scenario, dir.path(), &expected, second.finished);
+            (first.failed, second.failed)
         };
         for first in 0.. {
             // Every pair would take minutes. The last one, in which the second attempt ends well, is always tried.
@@ -207,19 +226,27 @@ fn survives_every_failure(scenario: &Scenario) {
     let cases = [
         (Failure::Death, Loss::Nothing),
         (Failure::Death, Loss::Unsynced),
+        (Failure::Death, Loss::UnsyncedButOne),
         (Failure::DiskFull, Loss::Nothing),
+        (Failure::DiskFull, Loss::Unsynced),
     ];
     for (failure, loss) in cases {
         for good in 0.. {
             let dir = directory();
             (scenario.prepare)(scenario, dir.path());
-            let (failed, durable) = run(scenario, TestDisk::failing(dir.path(), failure, good));
-            if loss == Loss::Unsynced {
-                durable.restore(dir.path());
+            let Attempt {
+                failed,
+                finished,
+                durable,
+            } = run(scenario, TestDisk::failing(dir.path(), failure, good));
+            let survivors = durable.after(loss, dir.path());
+            if loss == Loss::Nothing {
+                check(scenario, dir.path(), &expected, finished);
             }
-            check_unopened(scenario, dir.path());
-            check_reopened(scenario, dir.path());
-            finish(scenario, dir.path(), &expected);
+            for durable in survivors {
+                durable.restore(dir.path());
+                check(scenario, dir.path(), &expected, finished);
+            }
             if !failed {
                 assert!(good > 4, "the scenario changes next to nothing");
                 break;
@@ -228,33 +255,60 @@ fn survives_every_failure(scenario: &Scenario) {
     }
 }
 
+/// All that holds after the operation, which was `finished` or interrupted. Leaves it done.
+fn check(scenario: &Scenario, dir: &Path, expected: &Files, finished: bool) {
+    check_unopened(scenario, dir);
+    if finished {
+        assert_eq!(visible(dir), *expected, "what was done is not durable");
+    }
+    check_reopened(scenario, dir);
+    finish(scenario, dir, expected);
+}
+
+/// What counts: `.staging` does not.
+fn visible(dir: &Path) -> Files {
+    let mut files = snapshot(dir);
+    files.retain(|name, _| !name.starts_with(".staging/"));
+    files
+}
+
 /// The directory after the operation without a failure.
-fn expected_end(scenario: &Scenario) -> BTreeMap<String, String> {
+fn expected_end(scenario: &Scenario) -> Files {
     let dir = directory();
     (scenario.prepare)(scenario, dir.path());
     (scenario.operation)(scenario, &open(dir.path())).unwrap();
     snapshot(dir.path())
 }
 
-/// Opens the cache and does the operation on a disk. Whether the disk failed, and what of it is durable.
-fn run(scenario: &Scenario, disk: TestDisk) -> (bool, Durable) {
+/// What came of one attempt.
+struct Attempt {
+    /// Whether the disk failed.
+    failed: bool,
+    /// Whether the operation succeeded, at once or when it was done again.
+    finished: bool,
+    /// What of it is durable.
+    durable: Durable,
+}
+
+/// Opens the cache and does the operation on a disk.
+fn run(scenario: &Scenario, disk: TestDisk) -> Attempt {
     let disk = Arc::new(disk);
-    let opened = Cache::open_on(Arc::clone(&disk) as Arc<dyn plfm_cache::Disk>, trust());
-    let outcome = match opened {
-        Ok((cache, _)) => {
-            let outcome = (scenario.operation)(scenario, &cache);
-            if outcome.is_err() && disk.alive().is_ok() {
-                // The disk was full once. The same process can do it again.
-                (scenario.operation)(scenario, &cache).unwrap();
-            }
-            outcome
-        }
+    let outcome = match Cache::open_on(disk.clone(), trust()) {
         Err(error) => Err(error.into()),
+        Ok((cache, _)) => match (scenario.operation)(scenario, &cache) {
+            // The disk was full once. The same process can do it again.
+            Err(_) if disk.alive().is_ok() => (scenario.operation)(scenario, &cache),
+            outcome => outcome,
+        },
     };
     // Cleaning up may fail without a word; everything else must say so.
     assert!(outcome.is_ok() || disk.failed(), "{outcome:?}");
     assert_eq!(Arc::strong_count(&disk), 1, "something still has the directory");
-    (disk.failed(), disk.durable())
+    Attempt {
+        failed: disk.failed(),
+        finished: outcome.is_ok(),
+        durable: disk.durable(),
+    }
 }
 
 /// What holds at any moment, before anything is repaired.
@@ -278,6 +332,17 @@ fn check_unopened(scenario: &Scenario, dir: &Path) {
         );
     }
     check_names(scenario, dir);
+    for release in scenario.releases.iter().filter(|_| !scenario.rotten) {
+        if dir.join(format!(".releases/{}.json", release.id())).exists() {
+            for name in ArtifactKind::ALL.map(|kind| name(release, kind)) {
+                assert!(dir.join(&name).exists(), "{name} came after its record");
+                assert!(
+                    dir.join(format!("{name}.sha256")).exists(),
+                    "the sidecar of {name} came after its record"
+                );
+            }
+        }
+    }
 }
 
 fn name(release: &Release, kind: ArtifactKind) -> String {
@@ -319,10 +384,11 @@ fn check_reopened(scenario: &Scenario, dir: &Path) {
     assert_eq!(links, wanted);
     for (id, release) in cache.list().unwrap() {
         let release = release.unwrap();
-        // A release whose kernel rotted is whole again or says that it is not.
-        if let Err(error) = release.open() {
-            assert_eq!(error.code(), "artifact_missing", "{id}");
-            continue;
+        match release.open() {
+            Ok(_) => {}
+            // It says so until it is whole again.
+            Err(error) if scenario.rotten && error.code() == "artifact_missing" => continue,
+            Err(error) => panic!("{id}: {error}"),
         }
         for artifact in release.manifest().artifacts() {
             let content = fs::read(dir.join(artifact.name.to_string())).unwrap();
@@ -341,7 +407,7 @@ fn check_reopened(scenario: &Scenario, dir: &Path) {
 }
 
 /// Does the operation again. It succeeds, and nothing tells that it was interrupted.
-fn finish(scenario: &Scenario, dir: &Path, expected: &BTreeMap<String, String>) {
+fn finish(scenario: &Scenario, dir: &Path, expected: &Files) {
     (scenario.operation)(scenario, &open(dir)).unwrap();
     assert_eq!(snapshot(dir), *expected);
     check_reopened(scenario, dir);

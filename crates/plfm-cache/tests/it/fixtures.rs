@@ -92,12 +92,12 @@ pub struct Release {
 impl Release {
     /// A release whose parts both come from build `build_id` and differ from every other build's.
     pub fn new(build_id: &str) -> Self {
-        let kernel = format!("kernel {build_id} ").repeat(200).into_bytes();
+        let kernel = format!("kernel {build_id} ").repeat(40).into_bytes();
         Self::of(
             build_id,
             kernel,
             build_id,
-            format!("initramfs {build_id} ").repeat(30).into_bytes(),
+            format!("initramfs {build_id} ").repeat(10).into_bytes(),
         )
     }
 

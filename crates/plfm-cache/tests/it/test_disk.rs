@@ -5,7 +5,7 @@
 //! that POSIX allows: every directory entry that was not synced with its folder, every content that was not synced
 //! with its file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
@@ -33,6 +33,8 @@ pub enum Loss {
     Nothing,
     /// All that was not synced.
     Unsynced,
+    /// All that was not synced but one directory entry: a file system may write them in any order.
+    UnsyncedButOne,
 }
 
 pub struct TestDisk {
@@ -58,7 +60,7 @@ pub struct Durable {
     next_file: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Entry {
     File(u64),
     Link(PathBuf),
@@ -97,6 +99,34 @@ impl Durable {
             };
             self.entries
                 .insert(path.strip_prefix(dir).unwrap().to_owned(), entry);
+        }
+    }
+
+    /// The states that a power cut can leave of the directory as it is now. Of `.staging`, which nobody reads, only
+    /// the one without what was not synced.
+    pub fn after(&self, loss: Loss, dir: &Path) -> Vec<Self> {
+        let mut now = self.clone();
+        for folder in Folder::ALL {
+            now.sync_folder(dir, folder);
+        }
+        match loss {
+            Loss::Nothing => vec![],
+            Loss::Unsynced => vec![self.clone()],
+            Loss::UnsyncedButOne => {
+                let names: BTreeSet<_> = self.entries.keys().chain(now.entries.keys()).collect();
+                let changed = names.into_iter().filter(|name| {
+                    !name.starts_with(".staging") && self.entries.get(*name) != now.entries.get(*name)
+                });
+                let surviving = |name: &PathBuf| {
+                    let mut durable = self.clone();
+                    match now.entries.get(name) {
+                        Some(entry) => durable.entries.insert(name.clone(), entry.clone()),
+                        None => durable.entries.remove(name),
+                    };
+                    durable
+                };
+                changed.map(surviving).collect()
+            }
         }
     }
 

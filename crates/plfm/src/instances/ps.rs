@@ -45,10 +45,23 @@ fn render(instances: &[Instance], now: Timestamp) -> String {
                 .unwrap_or_default(),
             render_age(now.duration_since(instance.created_at)),
             render_exit(instance),
-            instance.argv.join(" ").chars().take(COMMAND_MAX).collect(),
+            render_command(&instance.argv),
         ]
     };
     render_table(header, instances.iter().map(row))
+}
+
+/// On one line, whatever is in it.
+fn render_command(argv: &[String]) -> String {
+    let command = argv.join(" ");
+    command
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(COMMAND_MAX)
+        .collect()
 }
 
 fn render_age(age: SignedDuration) -> String {
@@ -63,6 +76,14 @@ fn render_age(age: SignedDuration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_is_one_line() {
+        assert_eq!(
+            render_command(&["sh".into(), "-c".into(), "\necho a\n\u{1b}[2Jb".into()]),
+            "sh -c echo a [2Jb"
+        );
+    }
 
     #[test]
     fn ages_are_in_one_unit() {
