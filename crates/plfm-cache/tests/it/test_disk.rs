@@ -46,6 +46,8 @@ pub struct TestDisk {
     durable: Mutex<Durable>,
     pub reads: AtomicUsize,
     pub bytes_written: AtomicU64,
+    /// What happens while a file is read, once.
+    pub during_read: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// How far the file system's clock seems to be ahead.
     pub clock_ahead_ns: AtomicI64,
 }
@@ -184,6 +186,7 @@ impl TestDisk {
             changes: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
             bytes_written: AtomicU64::new(0),
+            during_read: Mutex::new(None),
             clock_ahead_ns: AtomicI64::new(0),
         }
     }
@@ -234,7 +237,11 @@ impl Disk for TestDisk {
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.alive()?;
         self.reads.fetch_add(1, SeqCst);
-        self.host.read_at(file, buffer, offset)
+        let read = self.host.read_at(file, buffer, offset);
+        if let Some(happens) = self.during_read.lock().unwrap().take() {
+            happens();
+        }
+        read
     }
 
     fn facts(&self, file: &File) -> io::Result<FileFacts> {

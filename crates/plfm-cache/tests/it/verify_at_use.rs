@@ -482,6 +482,23 @@ fn many_boots_at_once_get_the_pair_while_releases_come_and_go() {
 }
 
 #[test]
+fn a_good_file_that_took_the_place_of_a_rotten_one_meanwhile_is_not_quarantined() {
+    let dir = directory();
+    let disk = Arc::new(TestDisk::new(dir.path()));
+    let (cache, _) = Cache::open_on(disk.clone(), trust()).unwrap();
+    let release = Release::new("a");
+    let installed = release.install(&cache);
+    let blob = dir.path().join(release.blob(ArtifactKind::Kernel));
+    let mut evil = release.kernel.clone();
+    evil[0] ^= 1;
+    overwrite(&blob, &evil);
+    let good = release.kernel.clone();
+    *disk.during_read.lock().unwrap() = Some(Box::new(move || replace(&blob, &good)));
+    assert_eq!(installed.open().unwrap_err().code(), "artifact_rotted");
+    installed.open().unwrap();
+}
+
+#[test]
 fn a_rot_found_by_many_boots_at_once_is_quarantined_once_and_no_good_file_with_it() {
     let dir = directory();
     let cache = open(dir.path());

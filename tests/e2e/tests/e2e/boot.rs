@@ -235,6 +235,7 @@ fn the_initramfs_holds_nothing_that_the_spec_forbids() {
         [
             "dev",
             "dev/console",
+            "dev/null",
             "init",
             "mnt",
             "mnt/lower",

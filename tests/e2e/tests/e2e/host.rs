@@ -187,6 +187,19 @@ impl Host {
         self.json(args)
     }
 
+    /// Starts a shell script and waits until it has printed the line `up`.
+    pub fn start_until_up(&self, options: &[&str], script: &str) -> Value {
+        let instance = self.start_script(options, script);
+        let mut command = self.command(["logs", "--follow", instance["id"].as_str().unwrap()]);
+        let mut logs = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(logs.stdout.take().unwrap()).lines();
+        let up = lines.any(|line| line.unwrap() == "up");
+        logs.kill().unwrap();
+        logs.wait().unwrap();
+        assert!(up, "the script ended without being up");
+        instance
+    }
+
     /// The newest instance.
     pub fn last_instance(&self) -> Value {
         let list = self.json(["ps", "--all"]);

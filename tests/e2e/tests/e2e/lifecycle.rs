@@ -23,7 +23,7 @@ fn id(instance: &Value) -> &str {
 fn a_program_that_handles_its_stop_signal_ends_as_it_likes() {
     let host = Host::ready();
     let script = "trap 'echo goodbye; exit 5' USR1; echo up; while :; do sleep 0.1; done";
-    let instance = host.start_script(&["--no-network", "--stop-signal", "SIGUSR1"], script);
+    let instance = host.start_until_up(&["--no-network", "--stop-signal", "SIGUSR1"], script);
     let stopped = host.json(["stop", id(&instance)]);
     assert_eq!(
         (&stopped["state"], &stopped["exit"]["exit_code"]),
@@ -35,7 +35,10 @@ fn a_program_that_handles_its_stop_signal_ends_as_it_likes() {
 
 fn a_program_that_ignores_it_is_killed_after_the_grace() {
     let host = Host::ready();
-    let instance = host.start_script(&["--no-network"], "trap '' TERM; while :; do sleep 0.1; done");
+    let instance = host.start_until_up(
+        &["--no-network"],
+        "trap '' TERM; echo up; while :; do sleep 0.1; done",
+    );
     let stopped = host.json(["stop", "--grace", "1", id(&instance)]);
     assert_eq!(
         (&stopped["state"], &stopped["exit"]["signal"]),
@@ -45,7 +48,7 @@ fn a_program_that_ignores_it_is_killed_after_the_grace() {
 
 fn ps_logs_and_rm_show_and_forget_an_instance() {
     let host = Host::ready();
-    let instance = host.start_script(&["--no-network"], "echo hello; sleep 600");
+    let instance = host.start_until_up(&["--no-network"], "echo hello; echo up; sleep 600");
     let end = &id(&instance)[id(&instance).len() - 6..];
     let table = host.plfm(["ps"]).ok().stdout;
     assert!(
@@ -60,7 +63,7 @@ fn ps_logs_and_rm_show_and_forget_an_instance() {
     host.plfm(["stop", end]).ok();
     assert!(!host.plfm(["ps"]).ok().stdout.contains(id(&instance)));
     assert!(host.plfm(["ps", "--all"]).ok().stdout.contains("signal 15"));
-    assert_eq!(host.plfm(["logs", end]).ok().stdout, "hello\n");
+    assert_eq!(host.plfm(["logs", end]).ok().stdout, "hello\nup\n");
     host.plfm(["rm", end]).ok();
     assert_eq!(host.plfm(["logs", end]).code, 4);
     assert!(!host.path("state/instances").join(id(&instance)).exists());
@@ -77,37 +80,39 @@ fn logs_follow_a_running_program_to_its_end() {
 
 fn nothing_is_left_of_an_instance_but_its_records() {
     let host = Host::ready();
-    let taps = || {
-        tool("ls", &["/sys/class/net"])
-            .stdout
-            .lines()
-            .filter(|name| name.starts_with("plfm"))
-            .count()
-    };
-    let before = taps();
-    host.run_script("true").ok();
+    let instance = host.start_until_up(&[], "echo up; sleep 600");
+    host.plfm(["stop", id(&instance)]).ok();
     host.run_with(&["--user", "nobody-here"], "true");
-    let entries = |name: &str| std::fs::read_dir(host.path(name)).unwrap().count();
-    assert_eq!(entries("run"), 1, "only the agent's socket");
-    for entry in std::fs::read_dir(host.path("state/instances")).unwrap() {
-        let mut names: Vec<_> = std::fs::read_dir(entry.unwrap().path())
-            .unwrap()
+    let names = |dir: std::path::PathBuf| {
+        let entries = std::fs::read_dir(dir).unwrap();
+        let mut names: Vec<String> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
-        names.retain(|name| name != "output.frames");
         names.sort();
-        assert_eq!(names, ["console.log", "instance.json"]);
+        names
+    };
+    assert_eq!(names(host.path("run")), ["agent.sock"]);
+    let instances = names(host.path("state/instances"));
+    assert_eq!(instances.len(), 2);
+    for instance in instances {
+        let mut left = names(host.path("state/instances").join(instance));
+        left.retain(|name| name != "output.frames");
+        assert_eq!(left, ["console.log", "instance.json"]);
     }
     let processes = tool("pgrep", &["-f", host.path("run").to_str().unwrap()]).stdout;
     assert_eq!(processes.lines().count(), 1, "only the agent: {processes}");
-    assert!(taps() <= before.max(taps()), "tap devices are left");
+    let end = &id(&instance).to_ascii_lowercase()[16..];
+    assert!(
+        !std::path::Path::new(&format!("/sys/class/net/plfm{end}")).exists(),
+        "its tap device is left"
+    );
 }
 
 fn an_agent_that_is_stopped_stops_its_instances() {
     let mut host = Host::ready();
-    let instance = host.start_script(
+    let instance = host.start_until_up(
         &["--no-network"],
-        "trap 'exit 3' TERM; while :; do sleep 0.1; done",
+        "trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done",
     );
     host.stop_agent();
     host.start_agent();
