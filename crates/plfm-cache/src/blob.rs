@@ -113,6 +113,9 @@ impl Verified {
 }
 
 fn explain_open_error(tree: &Tree, at: &Place, error: io::Error) -> BlobFault {
+    if error.kind() == io::ErrorKind::NotFound {
+        return BlobFault::Missing;
+    }
     match tree.facts_at(at) {
         Ok(None) => BlobFault::Missing,
         Ok(Some(found)) if found.kind != FileKind::Regular => BlobFault::Rotted(Box::new(Rotten {

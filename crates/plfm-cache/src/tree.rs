@@ -198,7 +198,11 @@ impl Tree {
             Some(facts) if facts.kind != FileKind::Regular => return foreign,
             Some(_) => {}
         }
-        let file = self.disk.open(at).map_err(&fail)?;
+        let file = match self.disk.open(at) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(fail(error)),
+        };
         // One byte more than allowed tells a file that is too long from one that just fits.
         let mut content = vec![0; bytes_max + 1];
         let mut length = 0;

@@ -5,13 +5,14 @@
 
 use std::net::Ipv6Addr;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage};
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
+use netlink_packet_core::{
+    DefaultNla, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressHeader, AddressScope};
+use netlink_packet_route::link::{LinkFlags, LinkHeader};
+use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteProtocol, RouteScope, RouteType};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use plfm_guest_protocol::{Network, Reason};
 
@@ -21,6 +22,16 @@ use crate::fs::{Replace, create_dir, open_dir, replace_file};
 const INTERFACE: &str = "eth0";
 /// `RT_TABLE_MAIN` (rtnetlink(7)).
 const MAIN_TABLE: u8 = 254;
+/// Message types, attributes and a flag of rtnetlink(7).
+const RTM_SETLINK: u16 = 19;
+const RTM_NEWADDR: u16 = 20;
+const RTM_NEWROUTE: u16 = 24;
+const IFLA_MTU: u16 = 4;
+const IFA_ADDRESS: u16 = 1;
+const IFA_FLAGS: u16 = 8;
+const IFA_F_NODAD: u32 = 2;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
 /// `NLMSG_ERROR` (netlink(7)); an acknowledgement is an error of 0.
 const NLMSG_ERROR: u16 = 2;
 
@@ -73,6 +84,31 @@ fn index_of(interface: &str) -> Result<u32, StageError> {
         .map_err(|_| StageError::new(Reason::NetConfigFailed, format!("{path} holds no number")))
 }
 
+/// A request: a header of rtnetlink's and attributes. The library's own messages can carry every attribute there is,
+/// and PID 1 would carry their encoders.
+struct Request<Header> {
+    kind: u16,
+    header: Header,
+    attributes: Vec<DefaultNla>,
+}
+
+impl<Header: Emitable> NetlinkSerializable for Request<Header> {
+    fn message_type(&self) -> u16 {
+        self.kind
+    }
+
+    fn buffer_len(&self) -> usize {
+        self.header.buffer_len() + self.attributes.as_slice().buffer_len()
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        if let Some((start, rest)) = buffer.split_at_mut_checked(self.header.buffer_len()) {
+            self.header.emit(start);
+            self.attributes.as_slice().emit(rest);
+        }
+    }
+}
+
 struct Netlink {
     socket: Socket,
     sequence: u32,
@@ -87,52 +123,56 @@ impl Netlink {
     }
 
     fn set_link(&mut self, index: u32, mtu: Option<u32>) -> std::io::Result<()> {
-        let mut link = LinkMessage::default();
-        link.header.index = index;
-        link.header.flags = LinkFlags::Up;
-        link.header.change_mask = LinkFlags::Up;
-        link.attributes.extend(mtu.map(LinkAttribute::Mtu));
-        self.request(RouteNetlinkMessage::SetLink(link), 0)
-    }
-
-    fn set_address(&mut self, index: u32, network: &Network) -> std::io::Result<()> {
-        let mut address = AddressMessage::default();
-        address.header.family = AddressFamily::Inet6;
-        address.header.prefix_len = network.prefix_len;
-        address.header.scope = AddressScope::Universe;
-        address.header.index = index;
-        address.attributes = vec![
-            AddressAttribute::Address(network.overlay_ipv6.into()),
-            AddressAttribute::Flags(AddressFlags::Nodad),
-        ];
+        let mut header = LinkHeader::default();
+        (header.index, header.flags, header.change_mask) = (index, LinkFlags::Up, LinkFlags::Up);
+        let mtu = mtu.map(|mtu| DefaultNla::new(IFLA_MTU, mtu.to_ne_bytes().to_vec()));
         self.request(
-            RouteNetlinkMessage::NewAddress(address),
-            NLM_F_CREATE | NLM_F_REPLACE,
+            Request {
+                kind: RTM_SETLINK,
+                header,
+                attributes: mtu.into_iter().collect(),
+            },
+            0,
         )
     }
 
+    fn set_address(&mut self, index: u32, network: &Network) -> std::io::Result<()> {
+        let mut header = AddressHeader::default();
+        (header.family, header.prefix_len) = (AddressFamily::Inet6, network.prefix_len);
+        (header.scope, header.index) = (AddressScope::Universe, index);
+        let address = DefaultNla::new(IFA_ADDRESS, network.overlay_ipv6.octets().to_vec());
+        let flags = DefaultNla::new(IFA_FLAGS, IFA_F_NODAD.to_ne_bytes().to_vec());
+        let request = Request {
+            kind: RTM_NEWADDR,
+            header,
+            attributes: vec![address, flags],
+        };
+        self.request(request, NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
     fn set_default_route(&mut self, index: u32, network: &Network) -> std::io::Result<()> {
-        let mut route = RouteMessage::default();
-        route.header.address_family = AddressFamily::Inet6;
-        route.header.table = MAIN_TABLE;
-        route.header.protocol = RouteProtocol::Static;
-        route.header.scope = RouteScope::Universe;
-        route.header.kind = RouteType::Unicast;
+        let mut header = RouteHeader::default();
+        (header.address_family, header.table) = (AddressFamily::Inet6, MAIN_TABLE);
+        (header.protocol, header.scope) = (RouteProtocol::Static, RouteScope::Universe);
+        header.kind = RouteType::Unicast;
         if !network.gateway_ipv6.is_unicast_link_local() {
             // A /128 has no neighbours: the gateway is reached on the link because we say so.
-            route.header.flags = RouteFlags::Onlink;
+            header.flags = RouteFlags::Onlink;
         }
-        route.attributes = vec![
-            RouteAttribute::Gateway(RouteAddress::Inet6(network.gateway_ipv6)),
-            RouteAttribute::Oif(index),
-        ];
-        self.request(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)
+        let gateway = DefaultNla::new(RTA_GATEWAY, network.gateway_ipv6.octets().to_vec());
+        let interface = DefaultNla::new(RTA_OIF, index.to_ne_bytes().to_vec());
+        let request = Request {
+            kind: RTM_NEWROUTE,
+            header,
+            attributes: vec![gateway, interface],
+        };
+        self.request(request, NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     /// Sends a request and reads its acknowledgement, which the kernel queues before `send` returns.
-    fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> std::io::Result<()> {
+    fn request<Header: Emitable>(&mut self, message: Request<Header>, flags: u16) -> std::io::Result<()> {
         self.sequence += 1;
-        let mut packet = NetlinkMessage::from(message);
+        let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
         packet.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
         packet.header.sequence_number = self.sequence;
         packet.finalize();

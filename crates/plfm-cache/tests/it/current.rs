@@ -189,6 +189,7 @@ fn a_record_of_what_is_current_that_is_no_release_is_forgotten() {
     let a = Release::new("a");
     for target in [
         "/etc/passwd",
+        "elsewhere/6.1.50-a+guestinit-1.0.0-a.json",
         ".releases/../x.json",
         ".releases/nonsense.json",
         "",

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use plfm_cache::{Cache, InstalledRelease, OpenError, StagedRelease};
-use plfm_release::{Architecture, ArtifactKind, Protocol, Sha256Digest};
+use plfm_release::{
+    Architecture, ArtifactKind, Channel, Protocol, Sha256Digest, SignedManifest, VerifyPolicy,
+};
 use serde_json::json;
 
 use crate::fixtures::{
-    KEY, NEXT_KEY, Release, directory, names, no_source, now, open, open_reporting, snapshot, stage_from,
-    time, trust,
+    KEY, NEXT_KEY, Release, directory, keyring, names, no_source, now, open, open_reporting, snapshot,
+    stage_from, time, trust,
 };
 use crate::test_disk::TestDisk;
 
@@ -280,20 +282,40 @@ fn a_release_that_was_signed_anew_gets_its_new_manifest_and_moment() {
         (installed.manifest_bytes(), installed.installed_at()),
         (manifest.as_bytes(), later)
     );
-    // One line for each of the two manifests; those before them are not kept for ever.
-    let times = dir.path().join(format!(".releases/{}.installed", release.id()));
-    assert_eq!(fs::read_to_string(&times).unwrap().lines().count(), 2);
-    stage_from(&cache, &release.manifest(), |_| panic!())
-        .unwrap()
-        .install(now())
-        .unwrap();
-    assert_eq!(fs::read_to_string(&times).unwrap().lines().count(), 2);
-    stage_from(&cache, &manifest, |_| panic!())
-        .unwrap()
-        .install(later)
-        .unwrap();
     cache.replace_keyring(crate::fixtures::keyring_without(KEY));
     cache.get(&release.id()).unwrap().open().unwrap();
+}
+
+#[test]
+fn moments_of_manifests_that_were_replaced_are_not_kept_for_ever() {
+    let dir = directory();
+    let cache = open(dir.path());
+    let release = Release::new("a");
+    release.install(&cache);
+    let times = dir.path().join(format!(".releases/{}.installed", release.id()));
+    for day in 1..5 {
+        // Another spelling, so another digest.
+        let spelled = [release.manifest().as_bytes(), " ".repeat(day).as_bytes()].concat();
+        let policy = VerifyPolicy {
+            channel: Channel::production(),
+            arch: Architecture::X86_64,
+            at: now(),
+        };
+        let manifest = keyring()
+            .verify(SignedManifest::parse(&spelled).unwrap(), &policy)
+            .unwrap();
+        let at = time(&format!("2026-02-0{day}T00:00:00Z"));
+        let installed = cache
+            .stage(&manifest, &mut no_source)
+            .unwrap()
+            .install(at)
+            .unwrap();
+        assert_eq!(
+            (installed.installed_at(), installed.manifest_bytes()),
+            (at, &spelled[..])
+        );
+        assert_eq!(fs::read_to_string(&times).unwrap().lines().count(), 2);
+    }
 }
 
 #[test]
