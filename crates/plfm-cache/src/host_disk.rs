@@ -26,8 +26,14 @@ pub struct HostDisk {
     releases: OwnedFd,
     staging: OwnedFd,
     quarantine: OwnedFd,
-    // Locked as long as it is open.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for HostDisk {
+    fn drop(&mut self) {
+        // Not left to the closing of the descriptor: a child that was forked and has not got to its exec yet has it too.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl HostDisk {
@@ -68,7 +74,7 @@ impl HostDisk {
             staging: folder(Folder::Staging)?,
             quarantine: folder(Folder::Quarantine)?,
             root,
-            _lock: lock,
+            lock,
         };
         rustix::fs::fsync(&disk.root).map_err(fail("sync", Path::new("")))?;
         Ok(disk)

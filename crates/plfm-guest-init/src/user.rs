@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn extra_groups_are_added_by_name_or_number() {
         let groups = ["video".to_owned(), "99".to_owned()];
-        assert_eq!(resolve("0", &groups, PASSWD, GROUP).unwrap().groups, [44, 99]);
+        assert_eq!(resolve("0", &groups, PASSWD, GROUP).unwrap().groups, [10, 44, 99]);
         assert_eq!(resolve("0", &groups, "", "video:x:5:\n").unwrap().groups, [5, 99]);
     }
 }
