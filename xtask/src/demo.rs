@@ -97,7 +97,7 @@ impl Drop for Agent {
 /// Runs the demo.
 pub fn run(json_file: Option<&Path>, no_network: bool) -> anyhow::Result<()> {
     setup::ensure()?;
-    let lab = lab::ensure()?;
+    let lab = lab::ensure(lab::Show::Releases)?;
     let start = Instant::now();
 
     step("verifying the release");

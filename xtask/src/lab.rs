@@ -10,7 +10,7 @@
 //! ```
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
@@ -112,8 +112,15 @@ pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
+/// Whether what was built is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    Releases,
+    Nothing,
+}
+
 /// Makes the lab.
-pub fn ensure() -> anyhow::Result<Lab> {
+pub fn ensure(show: Show) -> anyhow::Result<Lab> {
     let bin = build_programs()?;
     let lab = Lab {
         dir: target_dir().join("lab"),
@@ -121,9 +128,10 @@ pub fn ensure() -> anyhow::Result<Lab> {
     };
     std::fs::create_dir_all(&lab.dir).with_context(|| format!("cannot make {}", lab.dir.display()))?;
     make_key(&lab)?;
-    build_release(&lab, "release", &["--build-id", "20260101a"])?;
+    build_release(&lab, show, "release", &["--build-id", "20260101a"])?;
     build_release(
         &lab,
+        show,
         "release-b",
         &["--build-id", "20260102b", "--with-busybox", "--with-ca-bundle"],
     )?;
@@ -155,7 +163,7 @@ pub fn make_key(lab: &Lab) -> anyhow::Result<()> {
     )
 }
 
-fn build_release(lab: &Lab, name: &str, args: &[&str]) -> anyhow::Result<()> {
+fn build_release(lab: &Lab, show: Show, name: &str, args: &[&str]) -> anyhow::Result<()> {
     step(&format!(
         "building and signing {name} (the kernel takes some minutes the first time)"
     ));
@@ -164,6 +172,9 @@ fn build_release(lab: &Lab, name: &str, args: &[&str]) -> anyhow::Result<()> {
     command
         .current_dir(root())
         .args(["release", "build", "--channel", "production", "--force"]);
+    if show == Show::Nothing {
+        command.stdout(Stdio::null());
+    }
     run(command.arg("--key").arg(key).arg("--out").arg(out).args(args))
 }
 

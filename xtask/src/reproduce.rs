@@ -12,7 +12,7 @@ use crate::shell::{self, read, root, run_quietly, step};
 /// Builds twice and compares.
 pub fn run(kernel: bool) -> anyhow::Result<()> {
     setup::ensure()?;
-    let lab = lab::ensure()?;
+    let lab = lab::ensure(lab::Show::Nothing)?;
     let elsewhere = tempfile::Builder::new().prefix("plfm-elsewhere-").tempdir()?;
     let copy = elsewhere.path().join("another/name for the sources");
     step(&format!("copying the sources to {}", copy.display()));

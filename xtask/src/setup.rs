@@ -13,6 +13,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("bison", "bison"),
     ("flex", "flex"),
     ("gcc", "gcc"),
+    ("libc6-dev", "/usr/lib/x86_64-linux-gnu/libc.a"),
     ("make", "make"),
     ("xz-utils", "xz"),
     ("libelf-dev", "/usr/include/libelf.h"),
@@ -28,6 +29,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("cpio", "cpio"),
     ("jq", "jq"),
     ("openssl", "openssl"),
+    ("procps", "pgrep"),
     ("binutils", "readelf"),
     ("ca-certificates", "/etc/ssl/certs/ca-certificates.crt"),
 ];

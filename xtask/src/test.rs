@@ -10,7 +10,7 @@ use crate::{lab, setup};
 /// Runs them.
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     setup::ensure()?;
-    let lab = lab::ensure()?;
+    let lab = lab::ensure(lab::Show::Nothing)?;
     let kernel = kernel_of(&lab)?;
     step("running the tests");
     let mut command = cargo();

@@ -62,6 +62,7 @@ pub async fn serve(
         .route("/v1/instances/{id}/console", get(instances::console))
         .route("/v1/instances/{id}/exec", post(exec::exec))
         .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(agent);
     // Connections are dropped at the end, not waited for: a client that follows output would hold the agent up.
@@ -80,5 +81,13 @@ async fn unknown() -> ApiError {
         StatusCode::NOT_FOUND,
         "endpoint_unknown",
         "the agent has no such endpoint",
+    )
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "this endpoint does not take that method",
     )
 }

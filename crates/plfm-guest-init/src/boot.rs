@@ -36,7 +36,7 @@ impl Boot {
     pub fn new() -> Self {
         Self {
             log: Log::default(),
-            watchdog: Watchdog::start(),
+            watchdog: Watchdog::start(shutdown::reboot),
             control: None,
             mounts: None,
             volumes: Vec::new(),

@@ -31,13 +31,14 @@ struct State {
 pub struct Watchdog(Arc<(Mutex<State>, Condvar)>);
 
 impl Watchdog {
-    /// Starts the thread. Without it the boot goes on unwatched; a VM that cannot make a thread fails soon enough.
-    pub fn start() -> Self {
+    /// Starts the thread, which calls `end` after an alarm. Without it the boot goes on unwatched; a VM that cannot
+    /// make a thread fails soon enough.
+    pub fn start(end: impl FnOnce() + Send + 'static) -> Self {
         let watchdog = Self(Arc::default());
         let watched = watchdog.clone();
         if let Err(error) = std::thread::Builder::new()
             .stack_size(64 * 1024)
-            .spawn(move || watched.watch())
+            .spawn(move || watched.watch(end))
         {
             log::console(&format!("no watchdog: {error}"));
         }
@@ -65,7 +66,7 @@ impl Watchdog {
         changed.notify_one();
     }
 
-    fn watch(&self) {
+    fn watch(&self, end: impl FnOnce()) {
         let (state, changed) = &*self.0;
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -91,6 +92,49 @@ impl Watchdog {
             let _ = control.write_all(&alarm.report);
             shutdown::wait_for_close(control, Duration::from_secs(1));
         }
-        shutdown::reboot();
+        end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    fn alarm(text: &str, after: Duration) -> Alarm {
+        Alarm {
+            deadline: Instant::now() + after,
+            text: text.to_owned(),
+            report: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_alarm_that_is_not_taken_away_ends_the_vm() {
+        let (ended, end) = mpsc::channel();
+        let watchdog = Watchdog::start(move || ended.send(Instant::now()).unwrap());
+        let armed = Instant::now();
+        watchdog.arm(alarm("test", Duration::from_millis(20)));
+        let at = end.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(
+            at.duration_since(armed) >= Duration::from_millis(20),
+            "it came too early"
+        );
+    }
+
+    #[test]
+    fn only_the_last_alarm_counts() {
+        let (ended, end) = mpsc::channel();
+        let watchdog = Watchdog::start(move || ended.send(Instant::now()).unwrap());
+        watchdog.arm(alarm("taken away", Duration::from_millis(500)));
+        watchdog.disarm();
+        watchdog.arm(alarm("replaced", Duration::from_secs(3_600)));
+        let armed = Instant::now();
+        watchdog.arm(alarm("last", Duration::from_millis(600)));
+        let at = end.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(
+            at.duration_since(armed) >= Duration::from_millis(600),
+            "an alarm that was taken away went off"
+        );
     }
 }

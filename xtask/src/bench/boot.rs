@@ -25,7 +25,7 @@ const MEMORY_MIB: (u32, u32) = (96, 16);
 /// Measures both of the lab's releases.
 pub fn run(pairs: u32) -> anyhow::Result<()> {
     setup::ensure()?;
-    let lab = lab::ensure()?;
+    let lab = lab::ensure(lab::Show::Nothing)?;
     let work = tempfile::tempdir()?;
     let probe = pack_probe(work.path())?;
     println!(

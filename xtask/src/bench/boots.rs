@@ -13,7 +13,7 @@ use crate::{lab, setup};
 /// Boots `count` instances, `at_once` at a time.
 pub fn run(count: u32, at_once: u32) -> anyhow::Result<()> {
     setup::ensure()?;
-    let lab = lab::ensure()?;
+    let lab = lab::ensure(lab::Show::Nothing)?;
     let agent = Agent::start(&lab, false)?;
     let release = lab.release();
     agent.json(

@@ -5,7 +5,8 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{FromRequest, Path, Query, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use plfm_api::{CreateInstance, Instance, InstanceState, Items, SignalInstance, StopInstance};
@@ -55,6 +56,20 @@ fn refuse_body(rejection: &JsonRejection) -> ApiError {
     ApiError::new(rejection.status(), code, detail)
 }
 
+/// A query, whose refusal is a problem like any other.
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        let Query(value) =
+            query.map_err(|rejection| ApiError::invalid("query_invalid", rejection.body_text()))?;
+        Ok(Self(value))
+    }
+}
+
 #[derive(Deserialize)]
 pub struct Wait {
     wait: Option<WaitFor>,
@@ -83,7 +98,7 @@ pub async fn create(
 pub async fn show(
     State(agent): State<Agent>,
     Path(id): Path<String>,
-    Query(wait): Query<Wait>,
+    Params(wait): Params<Wait>,
 ) -> Result<Json<Instance>, ApiError> {
     let handle = agent.find(&id)?;
     let patience = Duration::from_secs(
@@ -173,7 +188,7 @@ pub struct Follow {
 pub async fn output(
     State(agent): State<Agent>,
     Path(id): Path<String>,
-    Query(query): Query<Follow>,
+    Params(query): Params<Follow>,
 ) -> Result<Response, ApiError> {
     let reader = agent.find(&id)?.output().read();
     let frames = futures_util::stream::unfold(reader, move |mut reader| async move {

@@ -9,9 +9,11 @@
     clippy::panic
 )]
 
+mod api;
 mod boot;
 mod exec;
 mod failures;
+mod guest;
 mod host;
 mod images;
 mod lab;
@@ -32,9 +34,11 @@ fn main() {
         eprintln!("PLFM_LAB is not set: run these with `cargo xtask test`");
     }
     let facts: Vec<Fact> = [
+        api::FACTS,
         boot::FACTS,
         exec::FACTS,
         failures::FACTS,
+        guest::FACTS,
         images::FACTS,
         lifecycle::FACTS,
         network::FACTS,
