@@ -19,18 +19,18 @@ pub fn run(kernel: bool) -> anyhow::Result<()> {
     copy_sources(&copy)?;
     let out = elsewhere.path().join("out");
     std::fs::create_dir_all(&out)?;
-    let first = build(&lab, &root(), &out.join("first"), None)?;
-    step("building the same from the copy, with another clock, locale, umask and number of jobs");
+    let first = build(&lab, &root(), &out.join("first"), &HERE, None)?;
+    step("building the same from the copy, with another time zone, locale, umask and number of jobs");
     let cache = kernel.then(|| out.join("kernels"));
-    let second = build(&lab, &copy, &out.join("second"), cache.as_deref())?;
+    let second = build(&lab, &copy, &out.join("second"), &ELSEWHERE, cache.as_deref())?;
     println!("{first}\n{second}");
     if first != second {
         bail!("the two builds differ");
     }
     step(if kernel {
-        "kernel, initramfs and manifest are the same"
+        "kernel and initramfs are the same"
     } else {
-        "initramfs and manifest are the same (kernel: cached)"
+        "the initramfs is the same (the kernel came from the cache)"
     });
     Ok(())
 }
@@ -50,12 +50,39 @@ fn copy_sources(to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What must make no difference.
+struct Surroundings {
+    umask: &'static str,
+    time_zone: &'static str,
+    locale: &'static str,
+    jobs: &'static str,
+}
+
+const HERE: Surroundings = Surroundings {
+    umask: "022",
+    time_zone: "UTC",
+    locale: "C.UTF-8",
+    jobs: "2",
+};
+const ELSEWHERE: Surroundings = Surroundings {
+    umask: "077",
+    time_zone: "Pacific/Kiritimati",
+    locale: "C",
+    jobs: "3",
+};
+
 /// Builds a release of the sources in `workspace` and gives the digests of its files.
-fn build(lab: &Lab, workspace: &Path, out: &Path, kernel_cache: Option<&Path>) -> anyhow::Result<String> {
+fn build(
+    lab: &Lab,
+    workspace: &Path,
+    out: &Path,
+    around: &Surroundings,
+    kernel_cache: Option<&Path>,
+) -> anyhow::Result<String> {
     let mut command = Command::new("sh");
     // The shell is only there for the umask.
     command
-        .args(["-c", "umask 077; exec \"$@\"", "sh"])
+        .args(["-c", "umask \"$1\"; shift; exec \"$@\"", "sh", around.umask])
         .arg(lab.bin.join("plfm"));
     command.args([
         "release",
@@ -75,11 +102,12 @@ fn build(lab: &Lab, workspace: &Path, out: &Path, kernel_cache: Option<&Path>) -
         .arg("--key")
         .arg(lab.dir.join("keys/lab.key"));
     command
-        .env("LC_ALL", "C")
-        .env("TZ", "Pacific/Kiritimati")
+        .env("LC_ALL", around.locale)
+        .env("TZ", around.time_zone)
+        .args(["--jobs", around.jobs])
         .current_dir("/");
     if let Some(cache) = kernel_cache {
-        command.arg("--kernel-cache").arg(cache).args(["--jobs", "3"]);
+        command.arg("--kernel-cache").arg(cache);
     }
     shell::run(&mut command)?;
     let digests = read(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -34,7 +34,7 @@ pub struct Agent(Arc<Shared>);
 struct Shared {
     settings: Settings,
     cache: Cache,
-    keyring: Keyring,
+    keyring: RwLock<Keyring>,
     backend: Backend,
     tap: TapSupport,
     instances: Mutex<BTreeMap<String, Handle>>,
@@ -70,7 +70,7 @@ impl Agent {
         let shared = Shared {
             settings,
             cache,
-            keyring,
+            keyring: RwLock::new(keyring),
             backend,
             tap,
             instances: Mutex::new(instances),
@@ -80,6 +80,19 @@ impl Agent {
 
     pub fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    /// Reads the keyring again: a key that was revoked in it stops the next boot, and nothing that runs.
+    /// On an error the keys stay as they are.
+    pub fn reload_keyring(&self) {
+        match load_keyring(&self.0.settings.keyring) {
+            Ok(keyring) => {
+                self.0.cache.replace_keyring(keyring.clone());
+                *self.0.keyring.write().unwrap_or_else(PoisonError::into_inner) = keyring;
+                info!("keyring read again");
+            }
+            Err(error) => warn!("the keyring stays as it was: {error:#}"),
+        }
     }
 
     pub fn host(&self) -> Host {
@@ -104,19 +117,22 @@ impl Agent {
                 )
             },
         )?;
-        let signed =
-            SignedManifest::parse(&bytes).map_err(|error| ApiError::refused(error.code(), &error))?;
+        let signed = SignedManifest::parse(&bytes).map_err(|error| cache_error(error.code(), &error))?;
         let (channel, arch) = (self.0.settings.channel.clone(), Architecture::X86_64);
         let policy = VerifyPolicy {
             channel,
             arch,
             at: Timestamp::now(),
         };
-        let manifest = self
+        let keyring = self
             .0
             .keyring
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let manifest = keyring
             .verify(signed, &policy)
-            .map_err(|error| ApiError::refused(error.code(), &error))?;
+            .map_err(|error| cache_error(error.code(), &error))?;
         let mut open = |artifact: &plfm_release::Artifact| -> std::io::Result<Box<dyn std::io::Read>> {
             Ok(Box::new(open_regular(
                 &directory.join(artifact.name.to_string()),
@@ -126,10 +142,10 @@ impl Agent {
             .0
             .cache
             .stage(&manifest, &mut open)
-            .map_err(|error| ApiError::refused(error.code(), &error))?;
+            .map_err(|error| cache_error(error.code(), &error))?;
         let release = staged
             .install(Timestamp::now())
-            .map_err(|error| ApiError::refused(error.code(), &error))?;
+            .map_err(|error| cache_error(error.code(), &error))?;
         info!(release = %release.id(), "installed");
         if make_current {
             self.make_current(&release)?;
@@ -148,7 +164,7 @@ impl Agent {
         self.0
             .cache
             .set_current(release)
-            .map_err(|error| ApiError::internal(error.code(), chain(&error)))?;
+            .map_err(|error| cache_error(error.code(), &error))?;
         info!(release = %release.id(), "current");
         Ok(())
     }
@@ -159,7 +175,7 @@ impl Agent {
             .0
             .cache
             .list()
-            .map_err(|error| ApiError::internal(error.code(), chain(&error)))?;
+            .map_err(|error| cache_error(error.code(), &error))?;
         Ok(list
             .into_iter()
             .map(|(id, release)| self.describe(id, release))
@@ -217,7 +233,7 @@ impl Agent {
             .0
             .cache
             .list()
-            .map_err(|error| ApiError::internal(error.code(), chain(&error)))?;
+            .map_err(|error| cache_error(error.code(), &error))?;
         let mut matching: Vec<_> = list.into_iter().filter(|(id, _)| id.matches(text)).collect();
         if matching.len() > 1 {
             let ids: Vec<String> = matching.iter().map(|(id, _)| id.to_string()).collect();
@@ -231,7 +247,7 @@ impl Agent {
             )
             .hint("see `plfm release list`, or install it with `plfm release install DIR`")
         })?;
-        release.map_err(|error| ApiError::refused(error.code(), &error))
+        release.map_err(|error| cache_error(error.code(), &error))
     }
 
     fn choose_release(&self, requested: Option<&str>) -> Result<(InstalledRelease, &'static str), ApiError> {
@@ -242,7 +258,7 @@ impl Agent {
             .0
             .cache
             .current()
-            .map_err(|error| ApiError::refused(error.code(), &error))?;
+            .map_err(|error| cache_error(error.code(), &error))?;
         let release = current.ok_or_else(|| {
             ApiError::conflict("no_current_release", "this host has no current release to boot")
                 .hint("install one with `plfm release install DIR --current`")
@@ -372,6 +388,15 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| ApiError::internal("internal", "the agent failed at this request"))
+}
+
+/// An error of the cache or of the manifest chain: the disk's fault, or a refusal.
+fn cache_error(code: &'static str, error: &dyn std::error::Error) -> ApiError {
+    if code.starts_with("cache_") {
+        ApiError::internal(code, chain(error))
+    } else {
+        ApiError::refused(code, error)
+    }
 }
 
 /// The agent's version, which a release's `min_agent_version` is compared with.

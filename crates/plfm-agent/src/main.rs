@@ -4,7 +4,7 @@
 //! server  ──>  agent  ──>  instance (one task each)  ──>  plfm-vmm
 //!  HTTP          │              ├── plan      what to boot, from an installed release only
 //!  over a        │              ├── prepare   directory, scratch disk, sockets, tap
-//!  Unix          v              ├── guest     the control conversation
+//!  Unix          v              ├── conversation  with guest init
 //!  socket     plfm-cache        └── output    what the workload writes
 //! ```
 //!
@@ -57,10 +57,23 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let agent = agent::Agent::start(settings).await?;
     let listener = server::listen(agent.settings())?;
     info!(socket = %agent.settings().socket().display(), "ready");
+    let reloading = tokio::spawn(reload_on_hangup(agent.clone()));
     server::serve(listener, agent.clone(), shutdown_signal()).await?;
+    reloading.abort();
     info!("stopping all instances");
     agent.stop_all().await;
     Ok(())
+}
+
+/// SIGHUP: read the keyring again.
+async fn reload_on_hangup(agent: agent::Agent) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return;
+    };
+    while hangup.recv().await.is_some() {
+        agent.reload_keyring();
+    }
 }
 
 async fn shutdown_signal() {

@@ -17,7 +17,7 @@ pub enum BootOutcome {
     ProtocolMismatch,
     /// The kernel panicked before the workload ran.
     KernelPanic,
-    /// A bad argv, a root disk that is none, a malformed secrets file: not counted against the release.
+    /// A bad argv, a root disk that is none, a scratch disk of the customer's own: not counted against the release.
     CustomerFailure,
     /// It was stopped before it was ready: counted for nothing.
     Cancelled,

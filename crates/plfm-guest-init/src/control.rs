@@ -33,13 +33,11 @@ impl Control {
         }
     }
 
-    /// Reads what has come.
+    /// Reads what has come, a bounded piece at a time: the poll loop comes back for the rest, and in between the
+    /// line's limit is looked at.
     pub fn read(&mut self) {
         let mut buffer = [0; READ_BYTES];
-        while let Some(bytes) = self.connection.read(&mut buffer) {
-            if bytes.is_empty() {
-                return;
-            }
+        if let Some(bytes) = self.connection.read(&mut buffer) {
             self.session.push(bytes);
         }
     }

@@ -1,6 +1,6 @@
 //! The boot log: JSON lines, kept in memory until `/run` is there, then in `/run/platform/guest-init.log`.
 //!
-//! Bounded to 1 MiB; what comes after that is counted and dropped. It holds no secret and no environment value:
+//! Bounded to 1 MiB; what comes after that is dropped. It holds no secret and no environment value:
 //! nothing that takes one ever reaches this module.
 
 use std::fs::File;
@@ -27,7 +27,6 @@ struct Line<'a> {
 pub struct Log {
     text: Vec<u8>,
     file: Option<File>,
-    dropped_lines: u64,
 }
 
 impl Log {
@@ -43,7 +42,6 @@ impl Log {
         };
         line.push(b'\n');
         if self.text.len() + line.len() > LOG_BYTES_MAX {
-            self.dropped_lines += 1;
             return;
         }
         if let Some(file) = &mut self.file {

@@ -63,6 +63,9 @@ pub fn run(mut boot: Boot) {
     reboot();
 }
 
+/// What overlayfs leaves on a `volatile` upper layer, so that it is not used again after a crash.
+const VOLATILE_MARK: &str = "/mnt/scratch/work/work/incompat/volatile";
+
 /// Goes back to the initramfs, takes the overlay away and unmounts the scratch disk. Unmounting writes it out.
 fn leave_root(mounts: RootMounts) -> rustix::io::Result<()> {
     let RootMounts { initramfs, overlay } = mounts;
@@ -72,6 +75,11 @@ fn leave_root(mounts: RootMounts) -> rustix::io::Result<()> {
     unmount(".", UnmountFlags::DETACH)?;
     rustix::process::fchdir(&initramfs)?;
     rustix::process::chroot(".")?;
+    // The system did not crash and all of it is about to be written: the layer may be used again
+    // (Documentation/filesystems/overlayfs.rst, "Volatile mount").
+    // An error leaves the mark, and the mark only keeps the layer from being used again.
+    let _ =
+        rustix::fs::unlink(format!("{VOLATILE_MARK}/dirty")).and_then(|()| rustix::fs::rmdir(VOLATILE_MARK));
     unmount(SCRATCH, UnmountFlags::empty())
 }
 

@@ -151,17 +151,20 @@ impl Supervisor {
     }
 
     fn stop(&mut self, grace_seconds: Option<u32>) {
+        let workload = &self.config.workload;
+        let grace = grace_seconds.unwrap_or(workload.stop_grace_seconds);
+        let by = Instant::now() + Duration::from_secs(u64::from(grace));
         if self.stopping {
+            // A later stop can only hurry.
+            self.kill_at = self.kill_at.map(|at| at.min(by));
             return;
         }
         self.stopping = true;
-        let workload = &self.config.workload;
-        let grace = grace_seconds.unwrap_or(workload.stop_grace_seconds);
         self.boot.log.add(
             "stopping",
             &format!("{}, then SIGKILL after {grace} s", workload.stop_signal),
         );
-        self.kill_at = Some(Instant::now() + Duration::from_secs(u64::from(grace)));
+        self.kill_at = Some(by);
         self.workload.signal(&workload.stop_signal);
     }
 

@@ -237,7 +237,7 @@ pub struct Secrets {
     /// Its group.
     #[serde(default)]
     pub owner_gid: u32,
-    /// The format; the only one is that of [`crate::SecretsFile`].
+    /// The format's name, for the host's records: `data` is always a [`crate::SecretsFile`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
     /// Which bundle this is, for the host's records.

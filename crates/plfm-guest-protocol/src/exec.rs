@@ -51,7 +51,7 @@ pub enum ExecControl {
         /// Columns.
         cols: u16,
     },
-    /// Send a signal to the session's processes: `INT`, `TERM`, `KILL` or `HUP`.
+    /// Send a signal to the session's processes: `INT`, `TERM`, `KILL`, `HUP`, or any other.
     Signal {
         /// Its name, without `SIG`.
         signal: String,

@@ -1,7 +1,7 @@
 //! The guest's end of the control connection.
 //!
 //! ```text
-//! Fresh --hello()--> HelloSent --config--> Configured --config_applied--> Applied --ready--> Ready --exited--> Over
+//! start() --hello--> HelloSent --config--> Configured --config_applied--> Applied --ready--> Ready --exited--> Over
 //!                        |                     |                            |                  |
 //!                        +--reject--> Over     +--failed--> Over            +--failed--> Over  (stop, signal: no change)
 //! ```
@@ -11,7 +11,6 @@ use crate::{Config, GuestMessage, Hello, HostMessage, LineDecoder, ProtocolError
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Fresh,
     HelloSent,
     Configured,
     Applied,
@@ -22,7 +21,6 @@ enum State {
 impl State {
     fn name(self) -> &'static str {
         match self {
-            Self::Fresh => "no hello was sent",
             Self::HelloSent => "waiting for the config",
             Self::Configured => "applying the config",
             Self::Applied => "starting the workload",
@@ -85,15 +83,6 @@ impl GuestSession {
         )
     }
 
-    /// A conversation that could not begin: it takes nothing and says nothing.
-    pub fn unconnected() -> Self {
-        Self {
-            state: State::Fresh,
-            lines: LineDecoder::default(),
-            instance_id: String::new(),
-        }
-    }
-
     /// Adds bytes that came from the host.
     pub fn push(&mut self, bytes: &[u8]) {
         self.lines.push(bytes);
@@ -134,7 +123,7 @@ impl GuestSession {
             (State::Configured | State::Applied | State::Ready, HostMessage::Signal { signal }) => {
                 Ok(GuestEvent::Signal { signal })
             }
-            (state @ (State::Fresh | State::Over), message)
+            (state @ State::Over, message)
             | (state @ State::HelloSent, message @ (HostMessage::Stop { .. } | HostMessage::Signal { .. }))
             | (
                 state @ (State::Configured | State::Applied | State::Ready),
@@ -164,7 +153,7 @@ impl GuestSession {
             (State::Applied, StatusState::Ready) => State::Ready,
             (State::Ready, StatusState::Exited) => State::Over,
             (State::HelloSent | State::Configured | State::Applied, StatusState::Failed) => State::Over,
-            (state @ (State::Fresh | State::Over), _)
+            (state @ State::Over, _)
             | (
                 state @ State::HelloSent,
                 StatusState::ConfigApplied | StatusState::Ready | StatusState::Exited,

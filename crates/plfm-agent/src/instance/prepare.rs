@@ -90,7 +90,10 @@ async fn make_scratch_disk(path: &Path, size_mib: u32) -> Result<(), PrepareErro
         path: path.to_owned(),
         detail,
     };
+    // Where Debian has it, and a user's PATH may not.
+    let search = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let output = Command::new("mke2fs")
+        .env("PATH", search)
         .args([
             "-q",
             "-F",

@@ -103,18 +103,25 @@ fn recover_blocking(instances_dir: &Path) -> Vec<(PathBuf, Instance)> {
     let mut kept = Vec::new();
     for dir in dirs.into_iter().rev() {
         match load(&dir) {
-            Some(record) if kept.len() < ENDED_KEPT_MAX => {
+            Some(record) => {
+                // Whatever its age: what it left running is ended.
                 let instance = settle(&dir, record);
-                kept.push((dir, instance));
-            }
-            Some(_) | None => {
-                if let Err(error) = fs::remove_dir_all(&dir) {
-                    warn!(dir = %dir.display(), "cannot remove what is left of an instance: {error}");
+                if kept.len() < ENDED_KEPT_MAX {
+                    kept.push((dir, instance))
+                } else {
+                    forget(&dir)
                 }
             }
+            None => forget(&dir),
         }
     }
     kept
+}
+
+fn forget(dir: &Path) {
+    if let Err(error) = fs::remove_dir_all(dir) {
+        warn!(dir = %dir.display(), "cannot remove what is left of an instance: {error}");
+    }
 }
 
 fn load(dir: &Path) -> Option<Record> {

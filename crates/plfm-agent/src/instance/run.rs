@@ -132,6 +132,8 @@ impl Run {
         self.timings.prepared_us = Some(elapsed_us(self.plan.started));
         self.tap = prepared.network.as_ref().map(|network| network.tap.clone());
         self.view.address = prepared.network.as_ref().map(|network| network.address);
+        // On disk before there is a process: an agent that dies from here on leaves a trace of what it made.
+        self.enter(InstanceState::Preparing).await;
         match self.boot(&prepared).await {
             Ok((vm, conversation)) => self.supervise(vm, conversation).await,
             Err(unready) => self.fail(unready),
@@ -270,7 +272,12 @@ impl Run {
         let hello_by = Instant::now() + patience;
         let stream = self.accept(vm, control, hello_by).await?;
         let mut conversation = Conversation::new(stream);
-        match self.next_event(vm, &mut conversation, hello_by).await? {
+        let late = Unready::new(
+            BootOutcome::HandshakeTimeout,
+            "handshake_timeout",
+            "the guest connected and sent no hello",
+        );
+        match self.next_event(vm, &mut conversation, hello_by, late).await? {
             HostEvent::Hello(hello) if hello.instance_id == self.plan.id => {
                 self.timings.hello_us = Some(elapsed_us(self.plan.started));
             }
@@ -295,7 +302,12 @@ impl Run {
             .map_err(|error| lost(&error))?;
         let ready_by = Instant::now() + READY_PATIENCE;
         loop {
-            match self.next_event(vm, &mut conversation, ready_by).await? {
+            let late = Unready::new(
+                BootOutcome::Failed,
+                "boot_timeout",
+                "the guest stopped reporting before it was ready",
+            );
+            match self.next_event(vm, &mut conversation, ready_by, late).await? {
                 HostEvent::Acked { .. } | HostEvent::ConfigApplied => {}
                 HostEvent::Ready { stages, memory } => {
                     self.timings.settled_us = Some(elapsed_us(self.plan.started));
@@ -314,7 +326,9 @@ impl Run {
                     self.enter(InstanceState::Running).await;
                     return Ok(conversation);
                 }
-                HostEvent::Failed { failure, stages } => return Err(failed(failure, &stages)),
+                HostEvent::Failed { failure, stages } => {
+                    return Err(failed(failure, &stages, self.plan.request.scratch_disk.is_some()));
+                }
                 other @ (HostEvent::Hello(_) | HostEvent::Exited(_)) => return Err(unexpected(&other)),
             }
         }
@@ -331,7 +345,7 @@ impl Run {
                 accepted = control.accept() => {
                     return accepted.map_err(|error| lost(&ConversationError::Stream(error)));
                 }
-                exit = vm.wait() => return Err(ended_early(&exit)),
+                exit = vm.wait() => return Err(ended_early(&exit, self.plan.request.scratch_disk.is_some())),
                 command = self.commands.recv() => cancelled_by(command)?,
                 () = sleep_until(deadline) => {
                     let detail = format!("the guest sent no hello; its console ends with: {}", console_end(&vm.console_tail()));
@@ -346,15 +360,13 @@ impl Run {
         vm: &Vm,
         conversation: &mut Conversation,
         deadline: Instant,
+        late: Unready,
     ) -> Result<HostEvent, Unready> {
         let event = loop {
             tokio::select! {
                 event = conversation.next_event() => break event,
                 command = self.commands.recv() => cancelled_by(command)?,
-                () = sleep_until(deadline) => {
-                    let detail = "the guest stopped reporting before it was ready";
-                    return Err(Unready::new(BootOutcome::Failed, "boot_timeout", detail));
-                }
+                () = sleep_until(deadline) => return Err(late),
             }
         };
         match event {
@@ -374,7 +386,7 @@ impl Run {
             Err(error @ ConversationError::Protocol(_)) => Err(lost(&error)),
             // The VM's end explains a lost connection better than the connection does.
             Err(error) => match timeout(GONE_PATIENCE, vm.wait()).await {
-                Ok(exit) => Err(ended_early(&exit)),
+                Ok(exit) => Err(ended_early(&exit, self.plan.request.scratch_disk.is_some())),
                 Err(_) => Err(lost(&error)),
             },
         }
@@ -405,7 +417,9 @@ impl Run {
                     let sent = match command {
                         Command::Stop { grace_seconds } => {
                             let grace = grace_seconds.unwrap_or(self.plan.stop_grace_seconds());
-                            kill_at.get_or_insert(Instant::now() + Duration::from_secs(u64::from(grace)) + STOP_MARGIN);
+                            // A later stop can only hurry.
+                            let by = Instant::now() + Duration::from_secs(u64::from(grace)) + STOP_MARGIN;
+                            kill_at = Some(kill_at.map_or(by, |at| at.min(by)));
                             let sent = conversation.stop(grace_seconds).await;
                             self.enter(InstanceState::Stopping).await;
                             sent
@@ -499,7 +513,7 @@ fn unexpected(event: &HostEvent) -> Unready {
     )
 }
 
-fn failed(failure: Failure, stages: &[plfm_guest_protocol::StageTiming]) -> Unready {
+fn failed(failure: Failure, stages: &[plfm_guest_protocol::StageTiming], own_scratch: bool) -> Unready {
     let Failure {
         stage,
         reason,
@@ -509,7 +523,7 @@ fn failed(failure: Failure, stages: &[plfm_guest_protocol::StageTiming]) -> Unre
     let reason_name = Some(reason.as_str().to_owned());
     let stages = stage_timings(stages);
     Unready {
-        outcome: attribute(stage, reason),
+        outcome: attribute(stage, reason, own_scratch),
         stage: Some(stage),
         reason: reason_name,
         detail,
@@ -518,10 +532,11 @@ fn failed(failure: Failure, stages: &[plfm_guest_protocol::StageTiming]) -> Unre
     }
 }
 
-/// Whom a failed stage speaks against. The customer brings the root disk, the program and the secrets; all else
-/// may be the release's fault, and counts against it.
-fn attribute(stage: Stage, reason: Reason) -> BootOutcome {
+/// Whom a failed stage speaks against. The customer brings the root disk, the program and, with `own_scratch`, the
+/// scratch disk; all else may be the release's fault, and counts against it. (Secrets were checked before the boot.)
+fn attribute(stage: Stage, reason: Reason, own_scratch: bool) -> BootOutcome {
     match (stage, reason) {
+        (Stage::ScratchDisk | Stage::Overlay, _) if own_scratch => BootOutcome::CustomerFailure,
         (Stage::RootDisk, _)
         | (Stage::Workload, Reason::WorkloadStartFailed)
         | (_, Reason::SecretsMissing) => BootOutcome::CustomerFailure,
@@ -550,7 +565,7 @@ fn stage_timings(stages: &[plfm_guest_protocol::StageTiming]) -> Vec<StageTiming
 }
 
 /// A VM that ended before ready: what its console says is all there is.
-fn ended_early(exit: &VmExit) -> Unready {
+fn ended_early(exit: &VmExit, own_scratch: bool) -> Unready {
     if let Some(panic) = &exit.kernel_panic {
         return Unready::new(BootOutcome::KernelPanic, "kernel_panic", panic.clone());
     }
@@ -568,7 +583,14 @@ fn ended_early(exit: &VmExit) -> Unready {
             field("stage=").and_then(|name| Stage::ALL.into_iter().find(|stage| stage.as_str() == name));
         let reason = field("reason=").map(|reason| reason.trim_end_matches(':').to_owned());
         let errno = field("errno=").and_then(|errno| errno.trim_end_matches(':').parse().ok());
-        let (outcome, detail) = (BootOutcome::Failed, console_end(line));
+        let known = reason
+            .as_ref()
+            .and_then(|reason| serde_json::from_value::<Reason>(reason.as_str().into()).ok());
+        let outcome = match (stage, known) {
+            (Some(stage), Some(reason)) => attribute(stage, reason, own_scratch),
+            (Some(_), None) | (None, _) => BootOutcome::Failed,
+        };
+        let detail = console_end(line);
         return Unready {
             outcome,
             stage,
@@ -662,15 +684,29 @@ mod tests {
     #[test]
     fn the_customers_own_failures_do_not_speak_against_the_release() {
         use BootOutcome::{CustomerFailure, Failed};
-        assert_eq!(attribute(Stage::RootDisk, Reason::RootFailed), CustomerFailure);
         assert_eq!(
-            attribute(Stage::Workload, Reason::WorkloadStartFailed),
+            attribute(Stage::RootDisk, Reason::RootFailed, false),
             CustomerFailure
         );
-        assert_eq!(attribute(Stage::Secrets, Reason::SecretsMissing), CustomerFailure);
-        assert_eq!(attribute(Stage::Secrets, Reason::SecretsWriteFailed), Failed);
-        assert_eq!(attribute(Stage::Overlay, Reason::RootFailed), Failed);
-        assert_eq!(attribute(Stage::Network, Reason::NetConfigFailed), Failed);
+        assert_eq!(
+            attribute(Stage::Workload, Reason::WorkloadStartFailed, false),
+            CustomerFailure
+        );
+        assert_eq!(
+            attribute(Stage::Secrets, Reason::SecretsMissing, false),
+            CustomerFailure
+        );
+        assert_eq!(
+            attribute(Stage::Secrets, Reason::SecretsWriteFailed, false),
+            Failed
+        );
+        assert_eq!(attribute(Stage::Overlay, Reason::RootFailed, false), Failed);
+        assert_eq!(attribute(Stage::ScratchDisk, Reason::RootFailed, false), Failed);
+        assert_eq!(
+            attribute(Stage::ScratchDisk, Reason::RootFailed, true),
+            CustomerFailure
+        );
+        assert_eq!(attribute(Stage::Network, Reason::NetConfigFailed, false), Failed);
     }
 
     #[test]
@@ -685,7 +721,7 @@ mod tests {
             stderr_tail: String::new(),
             ran_for: Duration::ZERO,
         };
-        let unready = ended_early(&exit);
+        let unready = ended_early(&exit, false);
         assert_eq!(
             (unready.stage, unready.errno),
             (Some(Stage::Handshake), Some(104))

@@ -38,7 +38,7 @@ impl LogsArgs {
                 |error: &reqwest::Error| CliError::from_error(Category::Transient, "agent_lost", error);
             while let Some(bytes) = response.chunk().await.map_err(|error| lost(&error))? {
                 if self.console {
-                    out.result(&(), |()| String::from_utf8_lossy(&bytes).into_owned())?;
+                    write_console(&bytes)?;
                 } else {
                     splitter.push(&bytes)?;
                 }
@@ -46,4 +46,18 @@ impl LogsArgs {
             Ok(())
         })
     }
+}
+
+/// The console's bytes as they are, but for what could drive the terminal that they are shown on.
+fn write_console(bytes: &[u8]) -> Result<(), CliError> {
+    use std::io::Write as _;
+    let harmless = |byte: &u8| !byte.is_ascii_control() || matches!(byte, b'\n' | b'\r' | b'\t');
+    let shown: Vec<u8> = bytes.iter().copied().filter(harmless).collect();
+    std::io::stdout().write_all(&shown).map_err(|error| {
+        CliError::new(
+            Category::Failure,
+            "output_unwritable",
+            format!("cannot write the console's output: {error}"),
+        )
+    })
 }

@@ -53,8 +53,9 @@ impl From<KeyringFileError> for CliError {
             KeyringFileError::Parse { .. } => (Category::Failure, "keyring_malformed"),
             KeyringFileError::Write { .. } => (Category::Failure, "keyring_unwritable"),
         };
-        let hint = (code == "keyring_missing")
-            .then(|| "make one with `plfm release keys generate --keyring FILE`".to_owned());
+        let hint = (code == "keyring_missing").then(|| {
+            "make one with `plfm release keys generate --out DIR --name NAME --keyring FILE`".to_owned()
+        });
         CliError::from_error(category, code, &error).with_hint(hint)
     }
 }

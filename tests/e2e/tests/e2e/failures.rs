@@ -108,7 +108,13 @@ fn a_scratch_disk_that_is_full_is_named() {
         &["--scratch", disk_text],
         &["/bin/true"],
     );
-    assert_failed(&failed, "failed", "scratch_disk", "root_failed", Some(28));
+    assert_failed(
+        &failed,
+        "customer_failure",
+        "scratch_disk",
+        "root_failed",
+        Some(28),
+    );
 }
 
 /// Takes every free block of an ext4 image.

@@ -131,6 +131,24 @@ impl Host {
         agent.wait().unwrap();
     }
 
+    /// Sends the agent a signal and waits until its log has `answer`.
+    pub fn signal_agent(&self, signal: &str, answer: &str) {
+        let agent = self.agent.as_ref().unwrap().id().to_string();
+        Command::new("kill")
+            .arg(format!("-{signal}"))
+            .arg(agent)
+            .status()
+            .unwrap();
+        for _ in 0..3000 {
+            if self.log().contains(answer) {
+                return;
+            }
+            std::thread::yield_now();
+            self.plfm(["host"]);
+        }
+        panic!("the agent's log has no {answer:?}: {}", self.log());
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

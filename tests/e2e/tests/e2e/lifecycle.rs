@@ -8,6 +8,7 @@ use crate::host::{Host, tool};
 facts![
     a_program_that_handles_its_stop_signal_ends_as_it_likes,
     a_program_that_ignores_it_is_killed_after_the_grace,
+    a_second_stop_can_hurry_the_first,
     ps_logs_and_rm_show_and_forget_an_instance,
     logs_follow_a_running_program_to_its_end,
     nothing_is_left_of_an_instance_but_its_records,
@@ -40,6 +41,21 @@ fn a_program_that_ignores_it_is_killed_after_the_grace() {
         "trap '' TERM; echo up; while :; do sleep 0.1; done",
     );
     let stopped = host.json(["stop", "--grace", "1", id(&instance)]);
+    assert_eq!(
+        (&stopped["state"], &stopped["exit"]["signal"]),
+        (&"stopped".into(), &9.into())
+    );
+}
+
+fn a_second_stop_can_hurry_the_first() {
+    let host = Host::ready();
+    let instance = host.start_until_up(
+        &["--no-network"],
+        "trap '' TERM; echo up; while :; do sleep 0.1; done",
+    );
+    let stopping = host.json(["stop", "--no-wait", "--grace", "3000", id(&instance)]);
+    assert!(stopping["exit"].is_null());
+    let stopped = host.json(["stop", "--grace", "0", id(&instance)]);
     assert_eq!(
         (&stopped["state"], &stopped["exit"]["signal"]),
         (&"stopped".into(), &9.into())

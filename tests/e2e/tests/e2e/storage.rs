@@ -8,6 +8,7 @@ facts![
     a_read_only_volume_refuses_writes,
     a_volume_is_not_mounted_over_a_link,
     the_scratch_disk_is_unmounted_cleanly,
+    a_scratch_disk_of_ones_own_keeps_its_state,
 ];
 
 fn make_volume(host: &Host, name: &str) -> String {
@@ -101,4 +102,18 @@ fn the_scratch_disk_is_unmounted_cleanly() {
     let script = "dd if=/dev/zero of=/big bs=64k count=64; sleep 300 & echo x > /file";
     host.run_with(&["--scratch", &disk], script).ok();
     assert_clean(&disk);
+}
+
+fn a_scratch_disk_of_ones_own_keeps_its_state() {
+    let host = Host::ready();
+    let disk = make_volume(&host, "scratch.img");
+    host.run_with(&["--scratch", &disk], "echo kept > /file; rm /etc/group")
+        .ok();
+    let ran = host
+        .run_with(
+            &["--scratch", &disk],
+            "cat /file; test -e /etc/group || echo gone",
+        )
+        .ok();
+    assert_eq!(ran.stdout, "kept\ngone\n");
 }

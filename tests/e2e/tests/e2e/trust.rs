@@ -21,6 +21,7 @@ facts![
     a_forged_sidecar_makes_nothing_pass,
     an_artifact_changed_after_installation_does_not_boot,
     a_key_revoked_after_installation_stops_the_next_boot,
+    a_revocation_takes_effect_without_a_restart_and_leaves_what_runs,
 ];
 
 /// A copy of the lab's release, to be spoiled.
@@ -466,5 +467,42 @@ fn a_key_revoked_after_installation_stops_the_next_boot() {
     assert!(
         listed.contains("refused") && listed.contains("stolen"),
         "{listed}"
+    );
+}
+
+fn a_revocation_takes_effect_without_a_restart_and_leaves_what_runs() {
+    let host = Host::ready();
+    let running = host.start_script(&["--no-network"], "sleep 600");
+    let id = signing_key().public_key().id().to_string();
+    let keyring = host.path("keyring.json");
+    host.plfm([
+        "release",
+        "keys",
+        "revoke",
+        "--keyring",
+        keyring.to_str().unwrap(),
+        &id,
+        "--reason",
+        "stolen",
+    ])
+    .ok();
+    host.signal_agent("HUP", "keyring read again");
+    let (ran, error) = refused_boot(&host);
+    assert_eq!(
+        (ran.code, &error["code"]),
+        (125, &"manifest_revoked_key".into()),
+        "{error}"
+    );
+    let list = host.json(["ps"]);
+    assert_eq!(
+        (&list["items"][0]["id"], &list["items"][0]["state"]),
+        (&running["id"], &"running".into())
+    );
+    std::fs::write(&keyring, "{").unwrap();
+    host.signal_agent("HUP", "the keyring stays as it was");
+    assert_eq!(
+        refused_boot(&host).1["code"],
+        "manifest_revoked_key",
+        "a broken file changes nothing"
     );
 }

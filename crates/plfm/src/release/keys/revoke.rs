@@ -50,7 +50,7 @@ impl RevokeArgs {
             valid_keys_left: keyring
                 .keys()
                 .iter()
-                .filter(|entry| entry.revoked.is_none())
+                .filter(|entry| entry.revoked.is_none() && Timestamp::now() < entry.not_after)
                 .count(),
         };
         if let Some(revoked) = entry.revoked.clone() {
