@@ -6,6 +6,7 @@ mod plan;
 mod prepare;
 mod record;
 mod run;
+mod verdict;
 
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};

@@ -13,8 +13,11 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use plfm_guest_protocol::{FrameType, encode_frame};
+use plfm_guest_protocol::{FrameDecoder, FrameType, encode_frame};
+use plfm_vmm::VsockListener;
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
+use tracing::warn;
 
 /// Size at which a file is full, in bytes.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -176,6 +179,48 @@ impl OutputReader {
             }
             if closed || !follow || self.extent.changed().await.is_err() {
                 return None;
+            }
+        }
+    }
+}
+
+/// Takes the workload's output until its last frame, or until the guest is gone.
+pub async fn collect(listener: VsockListener, log: OutputLog) {
+    let Ok(mut stream) = listener.accept().await else {
+        return;
+    };
+    let mut decoder = FrameDecoder::default();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let length = match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(length) => length,
+        };
+        decoder.push(buffer.get(..length).unwrap_or_default());
+        loop {
+            match decoder.next_frame() {
+                Ok(None) => break,
+                Ok(Some(frame)) => {
+                    let is_last = frame.kind == FrameType::Exit;
+                    let kept = match frame.kind {
+                        FrameType::Stdout | FrameType::Stderr => {
+                            log.append(&encode_frame(frame.kind, &frame.payload))
+                        }
+                        FrameType::Stdin | FrameType::Control | FrameType::Exit => Ok(()),
+                    };
+                    if let Err(error) = kept {
+                        warn!("cannot keep a workload's output: {error}");
+                        return;
+                    }
+                    if is_last {
+                        log.close();
+                        return;
+                    }
+                }
+                Err(error) => {
+                    warn!("a workload's output is broken: {error}");
+                    return;
+                }
             }
         }
     }

@@ -13,23 +13,22 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use plfm_api::{BootOutcome, BootReport, HostTimings, Instance, InstanceExit, InstanceState, StageTiming};
-use plfm_guest_protocol::{
-    CONTROL_PORT, Exit, Failure, FrameDecoder, FrameType, HostEvent, OUTPUT_PORT, ProtocolError, Reason,
-    Stage, encode_frame,
-};
-use plfm_vmm::{Vm, VmConfig, VmExit, VmImage, VsockListener, VsockPath};
-use tokio::io::AsyncReadExt as _;
+use plfm_api::{BootOutcome, BootReport, HostTimings, Instance, InstanceExit, InstanceState};
+use plfm_guest_protocol::{CONTROL_PORT, Exit, HostEvent, OUTPUT_PORT, ProtocolError};
+use plfm_vmm::{Vm, VmConfig, VmImage, VsockListener, VsockPath};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::conversation::{Conversation, ConversationError};
-use super::output::OutputLog;
+use super::output::{self, OutputLog};
 use super::plan::{BootPlan, elapsed_us};
 use super::prepare::{Prepared, prepare};
 use super::record::{ProcessId, Record, save};
+use super::verdict::{
+    Unready, cancelled_by, console_end, ended_early, failed, lost, stage_timings, unexpected,
+};
 use super::{Command, Setting};
 use crate::problem::chain;
 
@@ -42,8 +41,6 @@ const READY_PATIENCE: Duration = Duration::from_secs(150);
 const GONE_PATIENCE: Duration = Duration::from_secs(45);
 /// Beyond the grace period, for the guest to kill and report.
 const STOP_MARGIN: Duration = Duration::from_secs(15);
-/// How much of the console goes into a report, in characters.
-const CONSOLE_DETAIL_MAX: usize = 400;
 
 struct Run {
     plan: BootPlan,
@@ -55,30 +52,6 @@ struct Run {
     timings: HostTimings,
     processes: Vec<ProcessId>,
     tap: Option<String>,
-}
-
-/// How a boot ended that did not become ready.
-struct Unready {
-    outcome: BootOutcome,
-    stage: Option<Stage>,
-    reason: Option<String>,
-    detail: String,
-    errno: Option<i32>,
-    stages: Vec<StageTiming>,
-}
-
-impl Unready {
-    fn new(outcome: BootOutcome, reason: &str, detail: impl Into<String>) -> Self {
-        let reason = Some(reason.to_owned());
-        Self {
-            outcome,
-            stage: None,
-            reason,
-            detail: detail.into(),
-            errno: None,
-            stages: Vec::new(),
-        }
-    }
 }
 
 /// Runs an instance from its plan to its end.
@@ -218,7 +191,7 @@ impl Run {
         self.timings.started_us = Some(elapsed_us(self.plan.started));
         self.processes = vm.pids().iter().filter_map(|pid| ProcessId::of(*pid)).collect();
         self.enter(InstanceState::Booting).await;
-        tokio::spawn(collect_output(output, self.output.clone()));
+        tokio::spawn(output::collect(output, self.output.clone()));
         let result = self.reach_ready(&vm, &control, prepared).await;
         match result {
             Ok(conversation) => Ok((vm, conversation)),
@@ -489,135 +462,6 @@ impl Run {
     }
 }
 
-/// A command that comes before the workload runs can only mean: do not go on.
-fn cancelled_by(command: Option<Command>) -> Result<(), Unready> {
-    match command {
-        Some(Command::Signal { .. }) => Ok(()),
-        Some(Command::Stop { .. }) | None => Err(Unready::new(
-            BootOutcome::Cancelled,
-            "cancelled",
-            "stopped before the workload ran",
-        )),
-    }
-}
-
-fn lost(error: &ConversationError) -> Unready {
-    Unready::new(BootOutcome::Failed, "protocol_broken", chain(error))
-}
-
-fn unexpected(event: &HostEvent) -> Unready {
-    Unready::new(
-        BootOutcome::Failed,
-        "protocol_broken",
-        format!("the guest reported out of order: {event:?}"),
-    )
-}
-
-fn failed(failure: Failure, stages: &[plfm_guest_protocol::StageTiming], own_scratch: bool) -> Unready {
-    let Failure {
-        stage,
-        reason,
-        detail,
-        errno,
-    } = failure;
-    let reason_name = Some(reason.as_str().to_owned());
-    let stages = stage_timings(stages);
-    Unready {
-        outcome: attribute(stage, reason, own_scratch),
-        stage: Some(stage),
-        reason: reason_name,
-        detail,
-        errno,
-        stages,
-    }
-}
-
-/// Whom a failed stage speaks against. The customer brings the root disk, the program and, with `own_scratch`, the
-/// scratch disk; all else may be the release's fault, and counts against it. (Secrets were checked before the boot.)
-fn attribute(stage: Stage, reason: Reason, own_scratch: bool) -> BootOutcome {
-    match (stage, reason) {
-        (Stage::ScratchDisk | Stage::Overlay, _) if own_scratch => BootOutcome::CustomerFailure,
-        (Stage::RootDisk, _)
-        | (Stage::Workload, Reason::WorkloadStartFailed)
-        | (_, Reason::SecretsMissing) => BootOutcome::CustomerFailure,
-        (
-            Stage::KernelFilesystems
-            | Stage::Handshake
-            | Stage::ScratchDisk
-            | Stage::Overlay
-            | Stage::SwitchRoot
-            | Stage::Network
-            | Stage::Secrets
-            | Stage::Volumes
-            | Stage::Workload,
-            _,
-        ) => BootOutcome::Failed,
-    }
-}
-
-fn stage_timings(stages: &[plfm_guest_protocol::StageTiming]) -> Vec<StageTiming> {
-    let convert = |timing: &plfm_guest_protocol::StageTiming| StageTiming {
-        stage: timing.stage.as_str().to_owned(),
-        started_us: timing.started_us,
-        finished_us: timing.finished_us,
-    };
-    stages.iter().map(convert).collect()
-}
-
-/// A VM that ended before ready: what its console says is all there is.
-fn ended_early(exit: &VmExit, own_scratch: bool) -> Unready {
-    if let Some(panic) = &exit.kernel_panic {
-        return Unready::new(BootOutcome::KernelPanic, "kernel_panic", panic.clone());
-    }
-    let said = exit
-        .console_tail
-        .lines()
-        .rfind(|line| line.contains("guest-init: boot failed:"));
-    if let Some(line) = said {
-        // Guest init says on the console what it could not say over vsock.
-        let field = |key: &str| {
-            line.split_ascii_whitespace()
-                .find_map(|word| word.strip_prefix(key))
-        };
-        let stage =
-            field("stage=").and_then(|name| Stage::ALL.into_iter().find(|stage| stage.as_str() == name));
-        let reason = field("reason=").map(|reason| reason.trim_end_matches(':').to_owned());
-        let errno = field("errno=").and_then(|errno| errno.trim_end_matches(':').parse().ok());
-        let known = reason
-            .as_ref()
-            .and_then(|reason| serde_json::from_value::<Reason>(reason.as_str().into()).ok());
-        let outcome = match (stage, known) {
-            (Some(stage), Some(reason)) => attribute(stage, reason, own_scratch),
-            (Some(_), None) | (None, _) => BootOutcome::Failed,
-        };
-        let detail = console_end(line);
-        return Unready {
-            outcome,
-            stage,
-            reason,
-            detail,
-            errno,
-            stages: Vec::new(),
-        };
-    }
-    let detail = format!(
-        "{exit}; its console ends with: {}",
-        console_end(&exit.console_tail)
-    );
-    Unready::new(BootOutcome::VmmFailed, exit.cause.code(), detail)
-}
-
-fn console_end(text: &str) -> String {
-    let printable = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
-    let skip = text.trim().chars().count().saturating_sub(CONSOLE_DETAIL_MAX);
-    let end: String = printable.skip(skip).collect();
-    if end.is_empty() {
-        "(nothing)".to_owned()
-    } else {
-        end
-    }
-}
-
 fn instance_exit(exit: Exit) -> InstanceExit {
     let Exit {
         exit_code,
@@ -632,100 +476,5 @@ fn instance_exit(exit: Exit) -> InstanceExit {
         oom_killed,
         duration_ms,
         reason: reason.map(|reason| reason.as_str().to_owned()),
-    }
-}
-
-/// Takes the workload's output until its last frame, or until the guest is gone.
-async fn collect_output(listener: VsockListener, log: OutputLog) {
-    let Ok(mut stream) = listener.accept().await else {
-        return;
-    };
-    let mut decoder = FrameDecoder::default();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let length = match stream.read(&mut buffer).await {
-            Ok(0) | Err(_) => return,
-            Ok(length) => length,
-        };
-        decoder.push(buffer.get(..length).unwrap_or_default());
-        loop {
-            match decoder.next_frame() {
-                Ok(None) => break,
-                Ok(Some(frame)) => {
-                    let is_last = frame.kind == FrameType::Exit;
-                    let kept = match frame.kind {
-                        FrameType::Stdout | FrameType::Stderr => {
-                            log.append(&encode_frame(frame.kind, &frame.payload))
-                        }
-                        FrameType::Stdin | FrameType::Control | FrameType::Exit => Ok(()),
-                    };
-                    if let Err(error) = kept {
-                        warn!("cannot keep a workload's output: {error}");
-                        return;
-                    }
-                    if is_last {
-                        log.close();
-                        return;
-                    }
-                }
-                Err(error) => {
-                    warn!("a workload's output is broken: {error}");
-                    return;
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_customers_own_failures_do_not_speak_against_the_release() {
-        use BootOutcome::{CustomerFailure, Failed};
-        assert_eq!(
-            attribute(Stage::RootDisk, Reason::RootFailed, false),
-            CustomerFailure
-        );
-        assert_eq!(
-            attribute(Stage::Workload, Reason::WorkloadStartFailed, false),
-            CustomerFailure
-        );
-        assert_eq!(
-            attribute(Stage::Secrets, Reason::SecretsMissing, false),
-            CustomerFailure
-        );
-        assert_eq!(
-            attribute(Stage::Secrets, Reason::SecretsWriteFailed, false),
-            Failed
-        );
-        assert_eq!(attribute(Stage::Overlay, Reason::RootFailed, false), Failed);
-        assert_eq!(attribute(Stage::ScratchDisk, Reason::RootFailed, false), Failed);
-        assert_eq!(
-            attribute(Stage::ScratchDisk, Reason::RootFailed, true),
-            CustomerFailure
-        );
-        assert_eq!(attribute(Stage::Network, Reason::NetConfigFailed, false), Failed);
-    }
-
-    #[test]
-    fn a_failure_told_only_on_the_console_is_found_there() {
-        let text = "x\nguest-init: boot failed: stage=handshake reason=handshake_failed errno=104: cannot connect\n{}\n";
-        let exit = VmExit {
-            cause: plfm_vmm::ExitCause::GuestReset,
-            status: None,
-            kernel_panic: None,
-            console_tail: text.to_owned(),
-            console_truncated: false,
-            stderr_tail: String::new(),
-            ran_for: Duration::ZERO,
-        };
-        let unready = ended_early(&exit, false);
-        assert_eq!(
-            (unready.stage, unready.errno),
-            (Some(Stage::Handshake), Some(104))
-        );
-        assert_eq!(unready.reason.as_deref(), Some("handshake_failed"));
     }
 }

@@ -1,0 +1,219 @@
+//! How a boot ended that did not become ready, and whom that speaks against.
+
+use plfm_api::{BootOutcome, StageTiming};
+use plfm_guest_protocol::{Failure, HostEvent, Reason, Stage};
+use plfm_vmm::VmExit;
+
+use super::Command;
+use super::conversation::ConversationError;
+use crate::problem::chain;
+
+/// How much of the console goes into a report, in characters.
+const CONSOLE_DETAIL_MAX: usize = 400;
+
+/// How a boot ended that did not become ready.
+pub struct Unready {
+    pub outcome: BootOutcome,
+    pub stage: Option<Stage>,
+    pub reason: Option<String>,
+    pub detail: String,
+    pub errno: Option<i32>,
+    pub stages: Vec<StageTiming>,
+}
+
+impl Unready {
+    pub fn new(outcome: BootOutcome, reason: &str, detail: impl Into<String>) -> Self {
+        let reason = Some(reason.to_owned());
+        Self {
+            outcome,
+            stage: None,
+            reason,
+            detail: detail.into(),
+            errno: None,
+            stages: Vec::new(),
+        }
+    }
+}
+
+/// A command that comes before the workload runs can only mean: do not go on.
+pub fn cancelled_by(command: Option<Command>) -> Result<(), Unready> {
+    match command {
+        Some(Command::Signal { .. }) => Ok(()),
+        Some(Command::Stop { .. }) | None => Err(Unready::new(
+            BootOutcome::Cancelled,
+            "cancelled",
+            "stopped before the workload ran",
+        )),
+    }
+}
+
+pub fn lost(error: &ConversationError) -> Unready {
+    Unready::new(BootOutcome::Failed, "protocol_broken", chain(error))
+}
+
+pub fn unexpected(event: &HostEvent) -> Unready {
+    Unready::new(
+        BootOutcome::Failed,
+        "protocol_broken",
+        format!("the guest reported out of order: {event:?}"),
+    )
+}
+
+pub fn failed(failure: Failure, stages: &[plfm_guest_protocol::StageTiming], own_scratch: bool) -> Unready {
+    let Failure {
+        stage,
+        reason,
+        detail,
+        errno,
+    } = failure;
+    let reason_name = Some(reason.as_str().to_owned());
+    let stages = stage_timings(stages);
+    Unready {
+        outcome: attribute(stage, reason, own_scratch),
+        stage: Some(stage),
+        reason: reason_name,
+        detail,
+        errno,
+        stages,
+    }
+}
+
+/// Whom a failed stage speaks against. The customer brings the root disk, the program and, with `own_scratch`, the
+/// scratch disk; all else may be the release's fault, and counts against it. (Secrets were checked before the boot.)
+fn attribute(stage: Stage, reason: Reason, own_scratch: bool) -> BootOutcome {
+    match (stage, reason) {
+        (Stage::ScratchDisk | Stage::Overlay, _) if own_scratch => BootOutcome::CustomerFailure,
+        (Stage::RootDisk, _)
+        | (Stage::Workload, Reason::WorkloadStartFailed)
+        | (_, Reason::SecretsMissing) => BootOutcome::CustomerFailure,
+        (
+            Stage::KernelFilesystems
+            | Stage::Handshake
+            | Stage::ScratchDisk
+            | Stage::Overlay
+            | Stage::SwitchRoot
+            | Stage::Network
+            | Stage::Secrets
+            | Stage::Volumes
+            | Stage::Workload,
+            _,
+        ) => BootOutcome::Failed,
+    }
+}
+
+pub fn stage_timings(stages: &[plfm_guest_protocol::StageTiming]) -> Vec<StageTiming> {
+    let convert = |timing: &plfm_guest_protocol::StageTiming| StageTiming {
+        stage: timing.stage.as_str().to_owned(),
+        started_us: timing.started_us,
+        finished_us: timing.finished_us,
+    };
+    stages.iter().map(convert).collect()
+}
+
+/// A VM that ended before ready: what its console says is all there is.
+pub fn ended_early(exit: &VmExit, own_scratch: bool) -> Unready {
+    if let Some(panic) = &exit.kernel_panic {
+        return Unready::new(BootOutcome::KernelPanic, "kernel_panic", panic.clone());
+    }
+    let said = exit
+        .console_tail
+        .lines()
+        .rfind(|line| line.contains("guest-init: boot failed:"));
+    if let Some(line) = said {
+        // Guest init says on the console what it could not say over vsock.
+        let field = |key: &str| {
+            line.split_ascii_whitespace()
+                .find_map(|word| word.strip_prefix(key))
+        };
+        let stage =
+            field("stage=").and_then(|name| Stage::ALL.into_iter().find(|stage| stage.as_str() == name));
+        let reason = field("reason=").map(|reason| reason.trim_end_matches(':').to_owned());
+        let errno = field("errno=").and_then(|errno| errno.trim_end_matches(':').parse().ok());
+        let known = reason
+            .as_ref()
+            .and_then(|reason| serde_json::from_value::<Reason>(reason.as_str().into()).ok());
+        let outcome = match (stage, known) {
+            (Some(stage), Some(reason)) => attribute(stage, reason, own_scratch),
+            (Some(_), None) | (None, _) => BootOutcome::Failed,
+        };
+        let detail = console_end(line);
+        return Unready {
+            outcome,
+            stage,
+            reason,
+            detail,
+            errno,
+            stages: Vec::new(),
+        };
+    }
+    let detail = format!(
+        "{exit}; its console ends with: {}",
+        console_end(&exit.console_tail)
+    );
+    Unready::new(BootOutcome::VmmFailed, exit.cause.code(), detail)
+}
+
+pub fn console_end(text: &str) -> String {
+    let printable = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+    let skip = text.trim().chars().count().saturating_sub(CONSOLE_DETAIL_MAX);
+    let end: String = printable.skip(skip).collect();
+    if end.is_empty() {
+        "(nothing)".to_owned()
+    } else {
+        end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_customers_own_failures_do_not_speak_against_the_release() {
+        use BootOutcome::{CustomerFailure, Failed};
+        assert_eq!(
+            attribute(Stage::RootDisk, Reason::RootFailed, false),
+            CustomerFailure
+        );
+        assert_eq!(
+            attribute(Stage::Workload, Reason::WorkloadStartFailed, false),
+            CustomerFailure
+        );
+        assert_eq!(
+            attribute(Stage::Secrets, Reason::SecretsMissing, false),
+            CustomerFailure
+        );
+        assert_eq!(
+            attribute(Stage::Secrets, Reason::SecretsWriteFailed, false),
+            Failed
+        );
+        assert_eq!(attribute(Stage::Overlay, Reason::RootFailed, false), Failed);
+        assert_eq!(attribute(Stage::ScratchDisk, Reason::RootFailed, false), Failed);
+        assert_eq!(
+            attribute(Stage::ScratchDisk, Reason::RootFailed, true),
+            CustomerFailure
+        );
+        assert_eq!(attribute(Stage::Network, Reason::NetConfigFailed, false), Failed);
+    }
+
+    #[test]
+    fn a_failure_told_only_on_the_console_is_found_there() {
+        let text = "x\nguest-init: boot failed: stage=handshake reason=handshake_failed errno=104: cannot connect\n{}\n";
+        let exit = VmExit {
+            cause: plfm_vmm::ExitCause::GuestReset,
+            status: None,
+            kernel_panic: None,
+            console_tail: text.to_owned(),
+            console_truncated: false,
+            stderr_tail: String::new(),
+            ran_for: Duration::ZERO,
+        };
+        let unready = ended_early(&exit, false);
+        assert_eq!(
+            (unready.stage, unready.errno),
+            (Some(Stage::Handshake), Some(104))
+        );
+        assert_eq!(unready.reason.as_deref(), Some("handshake_failed"));
+    }
+}
