@@ -14,6 +14,7 @@ mod boot;
 mod exec;
 mod failures;
 mod guest;
+mod handshake;
 mod host;
 mod images;
 mod lab;
@@ -39,6 +40,7 @@ fn main() {
         exec::FACTS,
         failures::FACTS,
         guest::FACTS,
+        handshake::FACTS,
         images::FACTS,
         lifecycle::FACTS,
         network::FACTS,
