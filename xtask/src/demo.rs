@@ -156,7 +156,7 @@ pub fn run(json_file: Option<&Path>, no_network: bool) -> anyhow::Result<()> {
                 "--",
                 "sh",
                 "-c",
-                "until wget -q -O - http://[::1]/; do sleep 0.1; done",
+                "for n in $(seq 100); do wget -q -O - http://[::1]/ 2>/dev/null && exit; sleep 0.1; done; exit 1",
             ];
             (read(agent.plfm(&lab).args(args))?, "exec")
         }

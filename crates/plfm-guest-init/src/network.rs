@@ -45,10 +45,14 @@ pub fn configure(network: Option<&Network>, instance_id: &str) -> Result<(), Sta
     netlink
         .set_link(index_of("lo")?, None)
         .map_err(|error| net_error("cannot bring lo up", error))?;
-    let hostname = network.map_or(instance_id, |network| &network.hostname);
+    // Without a network's name, the instance's id as a host name is usually written.
+    let hostname = network.map_or_else(
+        || instance_id.to_ascii_lowercase(),
+        |network| network.hostname.clone(),
+    );
     rustix::system::sethostname(hostname.as_bytes())
         .map_err(|error| net_error("cannot set the host name", error))?;
-    write_names(network, hostname)?;
+    write_names(network, &hostname)?;
     let Some(network) = network else { return Ok(()) };
 
     // Static only: no router advertisement, no address of its own making, no waiting for duplicates.

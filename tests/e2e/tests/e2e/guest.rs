@@ -10,6 +10,7 @@ facts![
     a_program_that_closes_its_output_runs_on,
     a_program_has_a_session_and_a_cgroup_of_its_own,
     a_dangling_resolver_link_does_not_stop_a_boot,
+    without_a_network_the_host_name_is_the_instances_id,
     guest_init_stays_under_two_mebibytes,
 ];
 
@@ -107,4 +108,18 @@ fn guest_init_stays_under_two_mebibytes() {
         .as_u64()
         .unwrap();
     assert!((64 << 10..2 << 20).contains(&rss), "{rss} bytes");
+}
+
+fn without_a_network_the_host_name_is_the_instances_id() {
+    let host = Host::ready();
+    let ran = host
+        .run_script("hostname; cat /etc/hostname; ip link show lo | head -1")
+        .ok();
+    let name = host.last_instance()["id"].as_str().unwrap().to_ascii_lowercase();
+    let lo = "1: lo: <LOOPBACK,UP,LOWER_UP>";
+    assert!(
+        ran.stdout.starts_with(&format!("{name}\n{name}\n{lo}")),
+        "{}",
+        ran.stdout
+    );
 }
