@@ -22,12 +22,13 @@ mod line;
 mod message;
 mod secrets;
 mod sensitive;
+mod signal;
 mod stage;
 
 pub use cmdline::{Cmdline, CmdlineError};
 pub use config::{
     CONFIG_VERSION, Config, ConfigError, ExecService, FEATURES, MountMode, Network, OutputStream, Rlimit,
-    Secrets, VolumeMount, Workload, is_reserved_mountpoint, signal_number,
+    Secrets, VolumeMount, Workload, is_reserved_mountpoint,
 };
 pub use exec::{EXEC_SESSION_SECONDS_MAX, EXEC_SESSIONS_MAX, ExecControl, ExecExit, ExecStart};
 pub use frame::{FRAME_BYTES_MAX, Frame, FrameDecoder, FrameError, FrameType, encode_frame};
@@ -40,6 +41,7 @@ pub use message::{
 };
 pub use secrets::{SECRETS_BYTES_MAX, SecretsError, SecretsFile};
 pub use sensitive::Sensitive;
+pub use signal::signal_number;
 pub use stage::{Reason, Stage};
 
 /// The protocol that this crate speaks (`guest_init_protocol`).

@@ -30,9 +30,8 @@ impl Drop for RawTerminal {
     }
 }
 
-/// Rows and columns of the terminal on standard input.
+/// Rows and columns of the terminal on standard input, if it is one and knows them.
 pub fn size() -> Option<(u16, u16)> {
-    tcgetwinsize(io::stdin())
-        .ok()
-        .map(|size| (size.ws_row, size.ws_col))
+    let size = tcgetwinsize(io::stdin()).ok()?;
+    (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
 }
