@@ -15,6 +15,7 @@ facts![
     much_output_arrives_whole,
     four_instances_boot_at_once,
     guest_init_is_static_and_small,
+    guest_init_refuses_to_be_anything_but_pid_1,
     the_initramfs_holds_nothing_that_the_spec_forbids,
 ];
 
@@ -225,6 +226,16 @@ fn guest_init_is_static_and_small() {
     let init = init.to_str().unwrap();
     assert!(!tool("readelf", &["-d", init]).ok().stdout.contains("NEEDED"));
     assert!(!tool("readelf", &["-l", init]).ok().stdout.contains("INTERP"));
+}
+
+fn guest_init_refuses_to_be_anything_but_pid_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let init = unpack_initramfs(&lab::release(), dir.path()).join("init");
+    let refused = tool(init.to_str().unwrap(), &[]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (2, ""));
+    assert!(refused.stderr.contains("not PID 1"), "{}", refused.stderr);
+    let version = tool(init.to_str().unwrap(), &["--version"]).ok().stdout;
+    assert_eq!(version, "guest-init 1.0.0 protocol 1\n");
 }
 
 fn the_initramfs_holds_nothing_that_the_spec_forbids() {

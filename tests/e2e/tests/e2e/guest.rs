@@ -9,6 +9,7 @@ facts![
     signals_to_pid_1_reach_the_program,
     a_program_that_closes_its_output_runs_on,
     a_program_has_a_session_and_a_cgroup_of_its_own,
+    a_program_inherits_three_descriptors_and_no_more,
     a_dangling_resolver_link_does_not_stop_a_boot,
     without_a_network_the_host_name_is_the_instances_id,
     guest_init_stays_under_two_mebibytes,
@@ -69,6 +70,24 @@ fn a_program_has_a_session_and_a_cgroup_of_its_own() {
     assert_eq!(
         host.run_script(script).ok().stdout,
         format!("0::/workload\n{clean}leader\n")
+    );
+}
+
+fn a_program_inherits_three_descriptors_and_no_more() {
+    let host = Host::ready();
+    assert_eq!(host.run_script("ls /proc/$$/fd; true").ok().stdout, "0\n1\n2\n");
+    let instance = host.start_script(&["--no-network"], "sleep 600");
+    let id = instance["id"].as_str().unwrap();
+    let inside = |options: &[&str]| {
+        let args = ["exec"].into_iter().chain(options.iter().copied());
+        host.plfm(args.chain([id, "--", "/bin/sh", "-c", "ls /proc/$$/fd; true"]))
+            .ok()
+            .stdout
+    };
+    assert_eq!(inside(&[]), "0\n1\n2\n");
+    assert_eq!(
+        inside(&["--tty"]).split_whitespace().collect::<Vec<_>>(),
+        ["0", "1", "2"]
     );
 }
 
