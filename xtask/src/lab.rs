@@ -100,6 +100,16 @@ impl Lab {
     }
 }
 
+/// The artifact in a release's directory whose name begins with `prefix`.
+pub fn artifact(release: &Path, prefix: &str) -> anyhow::Result<PathBuf> {
+    let mut paths = std::fs::read_dir(release)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let found = paths.find(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(prefix) && !name.ends_with(".sha256")
+    });
+    found.with_context(|| format!("no {prefix}… in {}", release.display()))
+}
+
 /// Compiles the programs.
 pub fn build_programs() -> anyhow::Result<PathBuf> {
     step("compiling plfm and plfm-agent");

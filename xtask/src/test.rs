@@ -1,9 +1,5 @@
 //! All tests. Those in microVMs find the lab by `PLFM_LAB`.
 
-use std::ffi::OsString;
-
-use anyhow::Context as _;
-
 use crate::shell::{self, cargo, is_installed, step};
 use crate::{lab, setup};
 
@@ -11,7 +7,7 @@ use crate::{lab, setup};
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     setup::ensure()?;
     let lab = lab::ensure(lab::Show::Nothing)?;
-    let kernel = kernel_of(&lab)?;
+    let kernel = lab::artifact(&lab.release(), "vmlinuz-")?;
     step("running the tests");
     let mut command = cargo();
     if is_installed("cargo-nextest") {
@@ -30,16 +26,4 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
         shell::run(cargo().args(["test", "--quiet", "--doc", "--workspace", "--locked"]))?;
     }
     Ok(())
-}
-
-fn kernel_of(lab: &lab::Lab) -> anyhow::Result<OsString> {
-    let entries = std::fs::read_dir(lab.release())?;
-    let mut names = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    let kernel = names.find(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("vmlinuz-") && !name.ends_with(".sha256")
-    });
-    kernel
-        .map(OsString::from)
-        .context("the lab's release has no kernel")
 }

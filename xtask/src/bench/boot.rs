@@ -40,7 +40,10 @@ pub fn run(pairs: u32) -> anyhow::Result<()> {
 
 fn measure(lab: &Lab, name: &str, probe: &Path, work: &Path, pairs: u32) -> anyhow::Result<()> {
     let release = lab.dir.join(name);
-    let (kernel, image) = (find(&release, "vmlinuz-")?, find(&release, "initramfs-")?);
+    let (kernel, image) = (
+        lab::artifact(&release, "vmlinuz-")?,
+        lab::artifact(&release, "initramfs-")?,
+    );
     let both = work.join("both.img");
     std::fs::write(
         &both,
@@ -72,15 +75,6 @@ fn measure(lab: &Lab, name: &str, probe: &Path, work: &Path, pairs: u32) -> anyh
 fn padded(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
-}
-
-fn find(release: &Path, prefix: &str) -> anyhow::Result<PathBuf> {
-    let mut paths = std::fs::read_dir(release)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    let found = paths.find(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with(prefix) && !name.ends_with(".sha256")
-    });
-    found.with_context(|| format!("no {prefix}… in {}", release.display()))
 }
 
 /// Compiles the probe and packs it, with the console that the kernel opens for it.

@@ -188,6 +188,11 @@ impl BootPlan {
         }
     }
 
+    /// Whether the scratch disk is the requester's own.
+    pub fn has_own_scratch(&self) -> bool {
+        self.request.scratch_disk.is_some()
+    }
+
     /// How long the workload may take to end, in seconds.
     pub fn stop_grace_seconds(&self) -> u32 {
         self.request.workload.stop_grace_seconds.unwrap_or(10)

@@ -300,7 +300,7 @@ impl Run {
                     return Ok(conversation);
                 }
                 HostEvent::Failed { failure, stages } => {
-                    return Err(failed(failure, &stages, self.plan.request.scratch_disk.is_some()));
+                    return Err(failed(failure, &stages, self.plan.has_own_scratch()));
                 }
                 other @ (HostEvent::Hello(_) | HostEvent::Exited(_)) => return Err(unexpected(&other)),
             }
@@ -318,7 +318,7 @@ impl Run {
                 accepted = control.accept() => {
                     return accepted.map_err(|error| lost(&ConversationError::Stream(error)));
                 }
-                exit = vm.wait() => return Err(ended_early(&exit, self.plan.request.scratch_disk.is_some())),
+                exit = vm.wait() => return Err(ended_early(&exit, self.plan.has_own_scratch())),
                 command = self.commands.recv() => cancelled_by(command)?,
                 () = sleep_until(deadline) => {
                     let detail = format!("the guest sent no hello; its console ends with: {}", console_end(&vm.console_tail()));
@@ -359,7 +359,7 @@ impl Run {
             Err(error @ ConversationError::Protocol(_)) => Err(lost(&error)),
             // The VM's end explains a lost connection better than the connection does.
             Err(error) => match timeout(GONE_PATIENCE, vm.wait()).await {
-                Ok(exit) => Err(ended_early(&exit, self.plan.request.scratch_disk.is_some())),
+                Ok(exit) => Err(ended_early(&exit, self.plan.has_own_scratch())),
                 Err(_) => Err(lost(&error)),
             },
         }
