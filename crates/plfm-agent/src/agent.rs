@@ -293,11 +293,11 @@ impl Agent {
                 }
             },
         };
-        let agent = self.clone();
+        let (agent, dns) = (self.clone(), self.0.settings.dns.clone());
         let plan = blocking(move || {
             let started = std::time::Instant::now();
             let (release, reason) = agent.choose_release(request.release.as_deref())?;
-            BootPlan::new(&release, reason, request, started)
+            BootPlan::new(&release, reason, request, dns, started)
         })
         .await??;
         let settings = &self.0.settings;

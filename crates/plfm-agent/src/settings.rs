@@ -29,6 +29,9 @@ pub struct Settings {
     /// The /64 from which instances get their addresses.
     #[arg(long, env = "PLFM_INSTANCE_PREFIX", default_value = "fd70:6c66:6d00::")]
     pub instance_prefix: Ipv6Addr,
+    /// A resolver for instances; may be given several times.
+    #[arg(long, env = "PLFM_DNS", value_name = "ADDRESS", value_delimiter = ',')]
+    pub dns: Vec<std::net::IpAddr>,
     /// Give instances no network interface.
     #[arg(long, env = "PLFM_NO_NETWORK")]
     pub no_network: bool,

@@ -118,6 +118,15 @@ pub struct Workload {
     /// User as in an OCI image: `name`, `uid`, `name:group`, `uid:gid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Supplementary groups, by name or number, beside those of the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// Resource limits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rlimits: Vec<Rlimit>,
+    /// How many processes and threads it may have at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids_max: Option<u32>,
     /// What asks it to end; SIGTERM, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
@@ -127,6 +136,20 @@ pub struct Workload {
     /// Whether it gets a terminal.
     #[serde(default)]
     pub tty: bool,
+}
+
+/// One resource limit of a program (`setrlimit(2)`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rlimit {
+    /// Its name in lower case without `RLIMIT_`: `nofile`.
+    pub name: String,
+    /// The soft limit; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft: Option<u64>,
+    /// The hard limit; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hard: Option<u64>,
 }
 
 /// Where an instance is in its life.

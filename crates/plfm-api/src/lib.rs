@@ -28,8 +28,8 @@ mod report;
 
 pub use host::{Host, Items};
 pub use instance::{
-    CreateInstance, Instance, InstanceExit, InstanceState, NetworkMode, Resources, SCRATCH_MIB_DEFAULT,
-    SignalInstance, StopInstance, Volume, VolumeMode, Workload,
+    CreateInstance, Instance, InstanceExit, InstanceState, NetworkMode, Resources, Rlimit,
+    SCRATCH_MIB_DEFAULT, SignalInstance, StopInstance, Volume, VolumeMode, Workload,
 };
 pub use problem::{PROBLEM_CONTENT_TYPE, Problem};
 pub use release::{InstallRelease, Release, ReleaseState, SetCurrentRelease};

@@ -15,6 +15,9 @@ use crate::volumes::MountedVolume;
 use crate::watchdog::{Alarm, Watchdog};
 use crate::{clock, control, log, network, process, root, secrets, shutdown, volumes};
 
+/// How long a boot that failed before its handshake tries to tell the host.
+const EARLY_DIAL: Duration = Duration::from_secs(1);
+
 /// What the boot has come to so far: all that a failure, and later the shutdown, needs.
 pub struct Boot {
     pub log: Log,
@@ -51,14 +54,15 @@ impl Boot {
     ) -> Result<T, Failure> {
         let deadline = Duration::from_millis(stage.deadline_ms());
         self.watchdog.arm(overdue(stage, deadline));
-        let started_us = clock::monotonic_us();
+        let (started_us, cpu_before_us) = (clock::monotonic_us(), clock::cpu_us());
         let result = run(self);
-        let finished_us = clock::monotonic_us();
+        let (finished_us, cpu_after_us) = (clock::monotonic_us(), clock::cpu_us());
         self.watchdog.disarm();
         self.stages.push(StageTiming {
             stage,
             started_us,
             finished_us,
+            cpu_us: cpu_after_us.saturating_sub(cpu_before_us),
         });
         match result {
             Ok(value) => {
@@ -100,6 +104,10 @@ impl Boot {
         log::console(&text);
         log::console_raw(self.log.text());
         let stages = self.stages.clone();
+        if *stage == Stage::KernelFilesystems {
+            // Before the handshake there is no connection; without one nobody but the console would know.
+            self.control = Control::greet("", "", EARLY_DIAL).ok();
+        }
         self.report(Status::Failed {
             timestamp: clock::timestamp(),
             failure: failure.clone(),

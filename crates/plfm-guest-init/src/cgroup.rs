@@ -51,6 +51,20 @@ impl Cgroup {
         )
     }
 
+    /// Lets it have `max` processes and threads at once. `None` is half of what the kernel can have, as far as that
+    /// can be set: what a program that forks without end leaves is for exec sessions.
+    pub fn limit_pids(&self, max: Option<u32>) -> std::io::Result<()> {
+        let file = format!("{}/pids.max", self.path);
+        if let Some(max) = max {
+            return write(&file, &max.to_string());
+        }
+        let threads = std::fs::read_to_string("/proc/sys/kernel/threads-max").unwrap_or_default();
+        if let Ok(threads) = threads.trim().parse::<u32>() {
+            let _ = write(&file, &(threads / 2).to_string());
+        }
+        Ok(())
+    }
+
     /// SIGKILL to everything in it, forks that are under way included (`cgroup.kill`).
     pub fn kill(&self) {
         let _ = write(&format!("{}/cgroup.kill", self.path), "1");

@@ -99,6 +99,7 @@ struct Program<'a> {
     tty: Option<(u16, u16)>,
     stdin: bool,
     cgroup: &'a str,
+    pids_max: Option<u32>,
 }
 
 /// Starts the customer's workload.
@@ -115,6 +116,7 @@ pub fn start_workload(workload: &Workload, output: Option<Connection>) -> Result
             tty: workload.tty.then_some((24, 80)),
             stdin: workload.stdin,
             cgroup: "workload",
+            pids_max: workload.pids_max,
         };
         start(&program, output)
     });
@@ -152,6 +154,7 @@ pub fn start_exec(
         tty: request.tty.then_some((request.rows, request.cols)),
         stdin: true,
         cgroup,
+        pids_max: None,
     };
     match start(&program, None) {
         Ok(mut session) => {
@@ -232,6 +235,9 @@ fn start(program: &Program<'_>, output: Option<Connection>) -> Result<Session, S
     })?;
     let cgroup =
         Cgroup::create(program.cgroup).map_err(|errno| StartError::os("cannot make a cgroup", errno))?;
+    cgroup
+        .limit_pids(program.pids_max)
+        .map_err(|error| StartError::os("cannot limit the number of processes", error))?;
     let cgroup_procs = cgroup
         .open_procs()
         .map_err(|errno| StartError::os("cannot open a cgroup", errno))?;

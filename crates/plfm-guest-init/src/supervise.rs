@@ -196,7 +196,10 @@ impl Supervisor {
             (None, None) => "status unknown".to_owned(),
         };
         let oom = if oom_killed { " oom_killed" } else { "" };
-        let text = format!("workload exited: {how}{oom}");
+        let why = reason
+            .map(|reason| format!(" reason={reason}"))
+            .unwrap_or_default();
+        let text = format!("workload exited: {how}{oom} duration_ms={duration_ms}{why}");
         self.boot.log.add("exited", &text);
         log::console(&text);
         self.boot.report(Status::Exited {

@@ -20,6 +20,7 @@ pub const FEATURES: &[&str] = &[
     "rlimits",
     "stop_signal",
     "secrets_data",
+    "pids_max",
 ];
 
 /// Mount points that no volume may be at or under.
@@ -104,6 +105,10 @@ pub struct Workload {
     /// Resource limits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rlimits: Vec<Rlimit>,
+    /// How many processes and threads it may have at once (`pids.max` of its cgroup); if absent, guest init keeps
+    /// some of the kernel's own limit back for exec sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids_max: Option<u32>,
 }
 
 fn root_directory() -> String {

@@ -26,6 +26,9 @@ pub struct StageTiming {
     pub started_us: u64,
     /// Its end.
     pub finished_us: u64,
+    /// Processor time that guest init itself spent in it, in microseconds; waiting for the host or a disk is none.
+    #[serde(default)]
+    pub cpu_us: u64,
 }
 
 /// What guest init itself takes.

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use plfm_api::{CreateInstance, HostTimings, Instance, InstanceState, VolumeMode};
 use plfm_cache::{InstalledRelease, OpenPair};
 use plfm_guest_protocol::{
-    CONFIG_VERSION, Config, EXEC_PORT, ExecService, MountMode, Network, OUTPUT_PORT, OutputStream, Secrets,
-    Sensitive, VolumeMount, Workload,
+    CONFIG_VERSION, Config, EXEC_PORT, ExecService, MountMode, Network, OUTPUT_PORT, OutputStream, Rlimit,
+    Secrets, Sensitive, VolumeMount, Workload,
 };
 use plfm_release::KernelFormat;
 use plfm_vmm::{Disk, DiskAccess};
@@ -35,6 +35,8 @@ pub struct BootPlan {
     pub started: Instant,
     pub timings: HostTimings,
     pub address_suffix: [u8; 8],
+    /// Resolvers of the instance.
+    pub dns: Vec<std::net::IpAddr>,
 }
 
 impl BootPlan {
@@ -43,6 +45,7 @@ impl BootPlan {
         release: &InstalledRelease,
         release_reason: &'static str,
         request: CreateInstance,
+        dns: Vec<std::net::IpAddr>,
         started: Instant,
     ) -> Result<Self, ApiError> {
         check_request(&request)?;
@@ -78,6 +81,7 @@ impl BootPlan {
                 ..HostTimings::default()
             },
             address_suffix,
+            dns,
         };
         // What the guest would refuse is refused here, where somebody reads the answer.
         let config = plan.config(None);
@@ -140,7 +144,7 @@ impl BootPlan {
             gateway_ipv6: GATEWAY,
             prefix_len: 128,
             mtu: u32::from(MTU),
-            dns: Vec::new(),
+            dns: self.dns.clone(),
             hostname: self.id.to_ascii_lowercase(),
         });
         let secrets = self.request.secrets.as_ref().map(|data| Secrets {
@@ -157,7 +161,7 @@ impl BootPlan {
             config_version: CONFIG_VERSION.to_owned(),
             instance_id: self.id.clone(),
             generation: 1,
-            required_features: vec!["output_stream".to_owned()],
+            required_features: required_features(workload),
             workload: Workload {
                 argv: workload.argv.clone(),
                 cwd: workload.cwd.clone().unwrap_or_else(|| "/".to_owned()),
@@ -165,7 +169,7 @@ impl BootPlan {
                 uid: 0,
                 gid: 0,
                 user: workload.user.clone(),
-                groups: Vec::new(),
+                groups: workload.groups.clone(),
                 stdin: false,
                 tty: workload.tty,
                 stop_signal: workload
@@ -173,7 +177,8 @@ impl BootPlan {
                     .clone()
                     .unwrap_or_else(|| "SIGTERM".to_owned()),
                 stop_grace_seconds: self.stop_grace_seconds(),
-                rlimits: Vec::new(),
+                rlimits: workload.rlimits.iter().map(rlimit).collect(),
+                pids_max: workload.pids_max,
             },
             network,
             mounts: mounts.collect(),
@@ -217,6 +222,22 @@ impl BootPlan {
         });
         [root, scratch].into_iter().chain(volumes).collect()
     }
+}
+
+/// What a guest init that does not know it must refuse rather than leave out.
+fn required_features(workload: &plfm_api::Workload) -> Vec<String> {
+    let features = [
+        ("output_stream", true),
+        ("rlimits", !workload.rlimits.is_empty()),
+        ("pids_max", workload.pids_max.is_some()),
+    ];
+    let needed = features.into_iter().filter(|(_, needed)| *needed);
+    needed.map(|(name, _)| name.to_owned()).collect()
+}
+
+fn rlimit(limit: &plfm_api::Rlimit) -> Rlimit {
+    let plfm_api::Rlimit { name, soft, hard } = limit.clone();
+    Rlimit { name, soft, hard }
 }
 
 /// Microseconds since `start`.

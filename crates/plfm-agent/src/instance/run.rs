@@ -27,7 +27,7 @@ use super::plan::{BootPlan, elapsed_us};
 use super::prepare::{Prepared, prepare};
 use super::record::{ProcessId, Record, save};
 use super::verdict::{
-    Unready, cancelled_by, console_end, ended_early, failed, lost, stage_timings, unexpected,
+    Unready, cancelled_by, console_end, ended_early, exit_on_console, failed, lost, stage_timings, unexpected,
 };
 use super::{Command, Setting};
 use crate::problem::chain;
@@ -254,6 +254,22 @@ impl Run {
             HostEvent::Hello(hello) if hello.instance_id == self.plan.id => {
                 self.timings.hello_us = Some(elapsed_us(self.plan.started));
             }
+            // It failed before it could read who it is: its next word says how.
+            HostEvent::Hello(hello) if hello.instance_id.is_empty() => {
+                let silent = Unready::new(
+                    BootOutcome::Failed,
+                    "instance_unknown",
+                    "the guest does not know which instance it is",
+                );
+                return Err(
+                    match self.next_event(vm, &mut conversation, hello_by, silent).await? {
+                        HostEvent::Failed { failure, stages } => {
+                            failed(failure, &stages, self.plan.has_own_scratch())
+                        }
+                        other => unexpected(&other),
+                    },
+                );
+            }
             HostEvent::Hello(_) => {
                 let _ = conversation
                     .reject("instance_unknown", "this socket belongs to another instance")
@@ -434,13 +450,15 @@ impl Run {
                     instance = self.plan.id,
                     reason, "the VM ended without a report: {end}"
                 );
-                let reason = Some(reason.to_owned());
-                self.view.exit = Some(InstanceExit {
-                    exit_code: None,
-                    signal: None,
-                    oom_killed: false,
-                    duration_ms: 0,
-                    reason,
+                // Guest init says on the console too how the workload ended.
+                self.view.exit = exit_on_console(&end).or_else(|| {
+                    Some(InstanceExit {
+                        exit_code: None,
+                        signal: None,
+                        oom_killed: false,
+                        duration_ms: 0,
+                        reason: Some(reason.to_owned()),
+                    })
                 });
             }
         }

@@ -140,6 +140,9 @@ impl Workload {
         if self.stop_grace_seconds > 3_600 {
             return bad("workload.stop_grace_seconds", "is more than 3600");
         }
+        if self.pids_max == Some(0) {
+            return bad("workload.pids_max", "is 0, with which nothing can start");
+        }
         for limit in &self.rlimits {
             if !RLIMITS.contains(&limit.name.as_str()) {
                 return bad("workload.rlimits", "names a limit that Linux does not have");

@@ -7,8 +7,8 @@ use std::str::FromStr;
 
 use clap::{ArgAction, Args};
 use plfm_api::{
-    BootOutcome, CreateInstance, Instance, NetworkMode, Resources, SCRATCH_MIB_DEFAULT, StopInstance, Volume,
-    VolumeMode, Workload,
+    BootOutcome, CreateInstance, Instance, NetworkMode, Resources, Rlimit, SCRATCH_MIB_DEFAULT, StopInstance,
+    Volume, VolumeMode, Workload,
 };
 use reqwest::Method;
 
@@ -36,6 +36,15 @@ pub struct RunArgs {
     /// User as in an OCI image: name, uid, name:group or uid:gid
     #[arg(long)]
     user: Option<String>,
+    /// A supplementary group, by name or number
+    #[arg(long, value_name = "GROUP")]
+    group: Vec<String>,
+    /// A resource limit as setrlimit(2) knows it, such as nofile=1024 or nofile=1024:4096 (soft, hard; or unlimited)
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<UlimitArg>,
+    /// How many processes and threads the program may have at once
+    #[arg(long, value_name = "N")]
+    pids_limit: Option<u32>,
     /// Working directory
     #[arg(long, value_name = "DIR")]
     cwd: Option<String>,
@@ -104,6 +113,28 @@ impl FromStr for VolumeArg {
     }
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct UlimitArg(Rlimit);
+
+impl FromStr for UlimitArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let malformed = || format!("{text:?} is not NAME=SOFT or NAME=SOFT:HARD");
+        let value = |text: &str| match text {
+            "unlimited" => Ok(None),
+            number => number.parse().map(Some).map_err(|_| malformed()),
+        };
+        let (name, limits) = text.split_once('=').ok_or_else(malformed)?;
+        let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+        Ok(Self(Rlimit {
+            name: name.to_owned(),
+            soft: value(soft)?,
+            hard: value(hard)?,
+        }))
+    }
+}
+
 /// An environment entry. No `Debug` of the value: it may be a secret.
 #[derive(Clone)]
 struct EnvArg {
@@ -166,6 +197,9 @@ impl RunArgs {
                     .collect::<BTreeMap<_, _>>(),
                 cwd: self.cwd,
                 user: self.user,
+                groups: self.group,
+                rlimits: self.ulimit.into_iter().map(|UlimitArg(limit)| limit).collect(),
+                pids_max: self.pids_limit,
                 stop_signal: self.stop_signal,
                 stop_grace_seconds: self.stop_grace,
                 tty: false,
@@ -381,6 +415,19 @@ mod tests {
         );
         for bad in ["", "data", "data=/a", "=/a:/b", "data=:/b", "data=/a:b"] {
             assert!(bad.parse::<VolumeArg>().is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_soft_and_hard_or_both_in_one() {
+        let limit = |text: &str| {
+            text.parse()
+                .map(|UlimitArg(limit)| (limit.name, limit.soft, limit.hard))
+        };
+        assert_eq!(limit("nofile=64"), Ok(("nofile".into(), Some(64), Some(64))));
+        assert_eq!(limit("core=0:unlimited"), Ok(("core".into(), Some(0), None)));
+        for bad in ["nofile", "nofile=", "nofile=a", "nofile=1:", "nofile=-1"] {
+            assert!(limit(bad).is_err(), "{bad:?} was taken");
         }
     }
 
