@@ -17,6 +17,8 @@ use crate::watchdog::{Alarm, Watchdog};
 
 /// How long the whole shutdown may take before the VM is rebooted as it is.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+/// How long the last `sync` may take.
+const SYNC_MAX: Duration = Duration::from_secs(5);
 /// How long the host may take to make the report durable and close the connection.
 const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -99,8 +101,19 @@ pub fn wait_for_close(stream: &mut VsockStream, patience: Duration) {
     }
 }
 
-/// Ends the VM.
+/// Ends the VM. A disk that does not answer keeps `sync(2)` waiting for ever, so that is another thread's work.
 pub fn reboot() {
-    rustix::fs::sync();
+    let (synced, done) = std::sync::mpsc::channel();
+    let sync = move || {
+        rustix::fs::sync();
+        let _ = synced.send(());
+    };
+    if std::thread::Builder::new()
+        .stack_size(64 * 1024)
+        .spawn(sync)
+        .is_ok()
+    {
+        let _ = done.recv_timeout(SYNC_MAX);
+    }
     let _ = rustix::system::reboot(rustix::system::RebootCommand::Restart);
 }

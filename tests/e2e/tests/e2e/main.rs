@@ -19,7 +19,9 @@ mod host;
 mod images;
 mod lab;
 mod lifecycle;
+mod machine;
 mod network;
+mod stages;
 mod storage;
 mod trust;
 
@@ -44,6 +46,7 @@ fn main() {
         images::FACTS,
         lifecycle::FACTS,
         network::FACTS,
+        stages::FACTS,
         storage::FACTS,
         trust::FACTS,
     ]
