@@ -2,6 +2,7 @@
 
 mod boot;
 mod boots;
+mod guest;
 
 use clap::Subcommand;
 
@@ -15,6 +16,12 @@ pub enum Bench {
         /// Pairs of boots, each with another amount of memory
         #[arg(long, default_value_t = 15)]
         pairs: u32,
+    },
+    /// Instructions of guest init itself up to ready, by stage, under `-icount`
+    Guest {
+        /// How many boots
+        #[arg(long, default_value_t = 5)]
+        count: u32,
     },
     /// Wall-clock time of whole boots through the agent: P50 and P99
     Boots {
@@ -34,6 +41,7 @@ impl Bench {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Boot { pairs } => boot::run(pairs),
+            Self::Guest { count } => guest::run(count),
             Self::Boots { count, at_once } => boots::run(count, at_once),
             Self::Verify => {
                 step("criterion: verify_manifest and hash_pair");
@@ -41,6 +49,11 @@ impl Bench {
             }
         }
     }
+}
+
+/// A count in millions.
+fn millions(count: u64) -> String {
+    format!("{}.{:02} M", count / 1_000_000, count % 1_000_000 / 10_000)
 }
 
 /// The value at `percent` of sorted values, by the nearest rank.

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
-use super::percentile;
+use super::{millions, percentile};
 use crate::lab::{self, Lab};
 use crate::setup;
 use crate::shell::{read, root, run_quietly, step};
@@ -59,7 +59,6 @@ fn measure(lab: &Lab, name: &str, probe: &Path, work: &Path, pairs: u32) -> anyh
     }
     without.sort_unstable();
     added.sort_unstable();
-    let millions = |count: u64| format!("{}.{:02} M", count / 1_000_000, count % 1_000_000 / 10_000);
     println!(
         "| {name} | {} | {} | {} | {} | {} |",
         std::fs::metadata(&image)?.len() / 1024,

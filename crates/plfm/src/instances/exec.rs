@@ -1,16 +1,16 @@
 //! `plfm exec`: another program in a running instance.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Args;
 use plfm_api::EXEC_UPGRADE;
-use plfm_guest_protocol::{ExecControl, ExecExit, ExecStart, FrameType, encode_frame};
+use plfm_guest_protocol::{ExecControl, ExecExit, ExecStart, FrameType, Sensitive, encode_frame};
 use reqwest::{Method, header};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::env::{self, EnvArg};
 use super::frames::OutputSplitter;
 use super::terminal::{self, RawTerminal};
 use crate::agent::{AgentClient, Client};
@@ -34,6 +34,9 @@ pub struct ExecArgs {
     /// User, instead of the workload's
     #[arg(long)]
     user: Option<String>,
+    /// An entry beside the workload's environment: KEY=VALUE, or KEY alone to pass on this command's own
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    env: Vec<EnvArg>,
     /// Working directory, instead of the workload's
     #[arg(long, value_name = "DIR")]
     cwd: Option<String>,
@@ -46,9 +49,12 @@ impl ExecArgs {
     /// Runs the verb; the exit code is the program's.
     pub fn run(self, out: &Output, agent: &AgentClient) -> Result<ExitCode, CliError> {
         let (rows, cols) = terminal::size().unwrap_or((24, 80));
+        let env = env::resolve(self.env, |key| std::env::var(key).ok())?;
+        let env = env.into_iter().map(|(key, value)| (key, Sensitive::new(value)));
+        let env = env.collect();
         let start = ExecStart {
             argv: self.argv,
-            env: BTreeMap::new(),
+            env,
             cwd: self.cwd,
             user: self.user,
             tty: self.tty,

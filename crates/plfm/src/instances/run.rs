@@ -1,6 +1,5 @@
 //! `plfm run`: boots an instance from the installed release and runs a program in it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -12,6 +11,7 @@ use plfm_api::{
 };
 use reqwest::Method;
 
+use super::env::{self, EnvArg};
 use super::frames::OutputSplitter;
 use super::report::{render_boot, render_exit};
 use crate::agent::{AgentClient, Client};
@@ -30,8 +30,8 @@ pub struct RunArgs {
     /// A secrets file, which the program finds at /run/secrets/platform.env
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
-    /// An environment entry: KEY=VALUE
-    #[arg(long, value_name = "KEY=VALUE")]
+    /// An environment entry: KEY=VALUE, or KEY alone to pass on this command's own
+    #[arg(long, value_name = "KEY[=VALUE]")]
     env: Vec<EnvArg>,
     /// User as in an OCI image: name, uid, name:group or uid:gid
     #[arg(long)]
@@ -135,33 +135,6 @@ impl FromStr for UlimitArg {
     }
 }
 
-/// An environment entry. No `Debug` of the value: it may be a secret.
-#[derive(Clone)]
-struct EnvArg {
-    key: String,
-    value: String,
-}
-
-impl std::fmt::Debug for EnvArg {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}=[redacted]", self.key)
-    }
-}
-
-impl FromStr for EnvArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some((key, value)) if !key.is_empty() => Ok(Self {
-                key: key.to_owned(),
-                value: value.to_owned(),
-            }),
-            Some(_) | None => Err("an environment entry is KEY=VALUE".to_owned()),
-        }
-    }
-}
-
 impl RunArgs {
     /// Runs the verb; the exit code is the program's.
     pub fn run(self, out: &Output, agent: &AgentClient) -> Result<ExitCode, CliError> {
@@ -190,11 +163,7 @@ impl RunArgs {
             volumes,
             workload: Workload {
                 argv: self.argv,
-                env: self
-                    .env
-                    .into_iter()
-                    .map(|EnvArg { key, value }| (key, value))
-                    .collect::<BTreeMap<_, _>>(),
+                env: env::resolve(self.env, |key| std::env::var(key).ok())?,
                 cwd: self.cwd,
                 user: self.user,
                 groups: self.group,
@@ -429,13 +398,5 @@ mod tests {
         for bad in ["nofile", "nofile=", "nofile=a", "nofile=1:", "nofile=-1"] {
             assert!(limit(bad).is_err(), "{bad:?} was taken");
         }
-    }
-
-    #[test]
-    fn an_environment_value_is_never_printed() {
-        let entry: EnvArg = "KEY=hunter2=x".parse().unwrap();
-        assert_eq!(entry.value, "hunter2=x");
-        assert_eq!(format!("{entry:?}"), "KEY=[redacted]");
-        assert!("=x".parse::<EnvArg>().is_err() && "KEY".parse::<EnvArg>().is_err());
     }
 }

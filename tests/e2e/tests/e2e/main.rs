@@ -12,6 +12,7 @@
 mod api;
 mod boot;
 mod exec;
+mod exec_frames;
 mod failures;
 mod guest;
 mod handshake;
@@ -21,9 +22,11 @@ mod lab;
 mod lifecycle;
 mod machine;
 mod network;
+mod secrecy;
 mod stages;
 mod storage;
 mod trust;
+mod workload;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -40,15 +43,18 @@ fn main() {
         api::FACTS,
         boot::FACTS,
         exec::FACTS,
+        exec_frames::FACTS,
         failures::FACTS,
         guest::FACTS,
         handshake::FACTS,
         images::FACTS,
         lifecycle::FACTS,
         network::FACTS,
+        secrecy::FACTS,
         stages::FACTS,
         storage::FACTS,
         trust::FACTS,
+        workload::FACTS,
     ]
     .concat();
     let trials = facts.into_iter().map(|(name, test)| {
