@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! setup ──> lab (a signed release, root disks) ──> demo
-//!                                              ──> test
+//!                                              ──> test, compliance
 //!                                              ──> bench
 //! reproduce: the same release again, from another directory
 //! ```
@@ -12,6 +12,7 @@
 #![allow(clippy::indexing_slicing, reason = "of JSON, where what is absent is null")]
 
 mod bench;
+mod compliance;
 mod demo;
 mod lab;
 mod reproduce;
@@ -51,6 +52,8 @@ enum Task {
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// Show the guest contract in real microVMs: a table with a line for each clause
+    Compliance,
     /// Measure
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -77,6 +80,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Setup => setup::run(),
         Task::Demo { json, no_network } => demo::run(json.as_deref(), no_network),
         Task::Test { args } => test::run(&args),
+        Task::Compliance => compliance::run_all(),
         Task::Bench(bench) => bench.run(),
         Task::Reproduce { kernel } => reproduce::run(kernel),
     }

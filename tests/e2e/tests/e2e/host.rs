@@ -12,6 +12,7 @@ pub struct Host {
     pub dir: tempfile::TempDir,
     agent: Option<Child>,
     log: PathBuf,
+    options: Vec<String>,
 }
 
 /// What a command printed and how it ended.
@@ -55,6 +56,17 @@ impl Host {
 
     /// A host that trusts the keys of `keyring`.
     pub fn with_keyring(keyring: &Path) -> Self {
+        Self::start(keyring, &[])
+    }
+
+    /// As [`Host::ready`], its agent with more options.
+    pub fn ready_with(options: &[&str]) -> Self {
+        let host = Self::start(&lab::keyring(), options);
+        host.install();
+        host
+    }
+
+    fn start(keyring: &Path, options: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("plfm-e2e-")
             .tempdir_in("/tmp")
@@ -65,6 +77,7 @@ impl Host {
             dir,
             agent: None,
             log,
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
         };
         host.start_agent();
         host
@@ -72,15 +85,13 @@ impl Host {
 
     /// A host with the lab's release installed and current.
     pub fn ready() -> Self {
-        let host = Self::empty();
-        host.plfm([
-            "release",
-            "install",
-            "--current",
-            lab::release().to_str().unwrap(),
-        ])
-        .ok();
-        host
+        Self::ready_with(&[])
+    }
+
+    fn install(&self) {
+        let release = lab::release();
+        self.plfm(["release", "install", "--current", release.to_str().unwrap()])
+            .ok();
     }
 
     /// Starts the agent and waits for its line in the log: the socket is there then.
@@ -94,6 +105,7 @@ impl Host {
         command
             .arg("--keyring")
             .arg(self.path("keyring.json"))
+            .args(&self.options)
             .env("NO_COLOR", "1");
         let mut agent = command
             .stdin(Stdio::null())

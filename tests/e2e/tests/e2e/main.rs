@@ -11,6 +11,7 @@
 
 mod api;
 mod boot;
+mod clauses;
 mod exec;
 mod exec_frames;
 mod failures;
@@ -28,7 +29,13 @@ mod storage;
 mod trust;
 mod workload;
 
-use libtest_mimic::{Arguments, Trial};
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::clauses::Shown;
 
 /// A test: its name is the fact that it shows.
 type Fact = (&'static str, fn());
@@ -57,16 +64,41 @@ fn main() {
         workload::FACTS,
     ]
     .concat();
+    let unknown = clauses::missing(facts.iter().map(|(name, _)| *name));
+    assert!(
+        unknown.is_empty(),
+        "clauses name facts that there are not: {unknown:?}"
+    );
+    let results = Arc::new(Mutex::new(BTreeMap::new()));
     let trials = facts.into_iter().map(|(name, test)| {
         let needs_tap = name.starts_with("network::");
         let can_run = has_lab && (!needs_tap || lab::has_tap());
+        let results = Arc::clone(&results);
         Trial::test(name, move || {
-            test();
-            Ok(())
+            let ended = std::panic::catch_unwind(test);
+            let shown = if ended.is_ok() { Shown::Yes } else { Shown::No };
+            results.lock().unwrap().insert(name.to_owned(), shown);
+            ended.map_err(|cause| Failed::from(message_of(cause.as_ref())))
         })
         .with_ignored_flag(!can_run)
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    if std::env::var_os("PLFM_COMPLIANCE").is_some() {
+        let (table, all_hold) = clauses::render(&results.lock().unwrap());
+        println!("{table}");
+        if !all_hold {
+            std::process::exit(101);
+        }
+    }
+    conclusion.exit();
+}
+
+/// What a panic said.
+fn message_of(cause: &(dyn Any + Send)) -> String {
+    let text = cause.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| cause.downcast_ref::<&str>().copied())
+        .unwrap_or("the test panicked")
+        .to_owned()
 }
 
 /// Names a test function by its module and its own name.

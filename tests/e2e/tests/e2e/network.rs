@@ -10,7 +10,8 @@ use crate::host::{Host, tool};
 facts![
     a_page_is_fetched_from_a_web_server_in_the_guest,
     addresses_route_and_names_are_as_configured,
-    the_interface_is_gone_with_the_instance
+    the_interface_is_gone_with_the_instance,
+    resolvers_are_written_where_there_are_any,
 ];
 
 fn a_page_is_fetched_from_a_web_server_in_the_guest() {
@@ -82,4 +83,45 @@ fn the_interface_is_gone_with_the_instance() {
     assert!(route().contains(&hex));
     host.plfm(["stop", instance["id"].as_str().unwrap()]).ok();
     assert!(!route().contains(&hex), "the route is left");
+}
+
+fn resolvers_are_written_where_there_are_any() {
+    let host = Host::ready_with(&["--dns", "fd00::53,192.0.2.53"]);
+    let shown = host.plfm([
+        "run",
+        "-q",
+        "--network",
+        "--rootdisk",
+        crate::lab::root_disk().to_str().unwrap(),
+        "--",
+        "cat",
+        "/etc/resolv.conf",
+    ]);
+    assert_eq!(shown.ok().stdout, "nameserver fd00::53\nnameserver 192.0.2.53\n");
+    let (tree, disk) = (host.path("rootfs"), host.path("linked.erofs"));
+    std::fs::create_dir_all(tree.join("etc")).unwrap();
+    std::os::unix::fs::symlink("/nowhere/at/all", tree.join("etc/resolv.conf")).unwrap();
+    std::fs::copy(crate::lab::dir().join("rootfs/bin/busybox"), tree.join("busybox")).unwrap();
+    let args = ["--quiet", disk.to_str().unwrap(), tree.to_str().unwrap()];
+    tool("mkfs.erofs", &args).ok();
+    let shown = host.plfm([
+        "run",
+        "-q",
+        "--network",
+        "--rootdisk",
+        disk.to_str().unwrap(),
+        "--",
+        "/busybox",
+        "cat",
+        "/etc/resolv.conf",
+    ]);
+    assert_eq!(
+        shown.ok().stdout,
+        "nameserver fd00::53\nnameserver 192.0.2.53\n",
+        "a dangling link is in the way"
+    );
+    // An image's own file stays where the host has no resolver.
+    let plain = Host::ready();
+    let kept = plain.run_script("cat /etc/resolv.conf 2>/dev/null || echo none");
+    assert_eq!(kept.stdout, "none\n");
 }
