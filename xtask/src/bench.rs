@@ -3,6 +3,7 @@
 mod boot;
 mod boots;
 mod guest;
+mod stops;
 
 use clap::Subcommand;
 
@@ -32,6 +33,12 @@ pub enum Bench {
         #[arg(long, default_value_t = 1)]
         at_once: u32,
     },
+    /// Wall-clock time of a stop, from the request until the VM is gone
+    Stops {
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        count: u32,
+    },
     /// Signature verification, and hashing of the whole pair
     Verify,
 }
@@ -41,6 +48,7 @@ impl Bench {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Boot { pairs } => boot::run(pairs),
+            Self::Stops { count } => stops::run(count),
             Self::Guest { count } => guest::run(count),
             Self::Boots { count, at_once } => boots::run(count, at_once),
             Self::Verify => {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+crate::facts![a_clause_holds_only_if_all_its_facts_do];
+
 /// A clause of the contract (`docs/guest.md`), and the facts that show it.
 pub struct Clause {
     pub section: &'static str,
@@ -82,6 +84,24 @@ pub fn missing<'a>(facts: impl Iterator<Item = &'a str> + Clone) -> Vec<&'static
     named
         .filter(|name| !facts.clone().any(|fact| fact == *name))
         .collect()
+}
+
+fn a_clause_holds_only_if_all_its_facts_do() {
+    let all = |shown| -> BTreeMap<String, Shown> {
+        let facts = CLAUSES.iter().flat_map(|clause| clause.facts);
+        facts.map(|fact| ((*fact).to_owned(), shown)).collect()
+    };
+    let (table, holds) = render(&all(Shown::Yes));
+    assert!(
+        holds && !table.contains("BROKEN") && !table.contains("| skipped"),
+        "{table}"
+    );
+    let mut one_broken = all(Shown::Yes);
+    one_broken.insert("guest::out_of_memory_is_named".to_owned(), Shown::No);
+    let (table, holds) = render(&one_broken);
+    assert!(!holds && table.matches("BROKEN").count() == 1, "{table}");
+    let (table, holds) = render(&BTreeMap::new());
+    assert!(holds && table.contains("\n0 of "), "{table}");
 }
 
 const CLAUSES: &[Clause] = &[

@@ -49,6 +49,7 @@ fn main() {
     let facts: Vec<Fact> = [
         api::FACTS,
         boot::FACTS,
+        clauses::FACTS,
         exec::FACTS,
         exec_frames::FACTS,
         failures::FACTS,
