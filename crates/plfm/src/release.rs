@@ -1,10 +1,12 @@
-//! `plfm release`: making releases and keys, looking at them, and having them on this host. Only `install`, `list`
-//! and `use` talk to the local agent.
+//! `plfm release`: making releases and keys, looking at them, and having them on this host. Building,
+//! verifying, showing and keys need no agent.
 
 mod build;
+mod fetch;
 mod install;
 mod keyring_file;
 mod keys;
+mod retention;
 mod show;
 mod verify;
 
@@ -24,8 +26,18 @@ pub enum ReleaseCommand {
     Show(show::ShowArgs),
     /// Install a release on this host; the agent verifies it with its own keyring
     Install(install::InstallArgs),
+    /// List what the registry has, asking it anew
+    Available,
+    /// Fetch a release from the registry and install it
+    Fetch(fetch::FetchArgs),
     /// List the releases on this host
     List,
+    /// Keep a release on this host whatever its age
+    Pin(retention::PinArgs),
+    /// Keep a release no longer than others
+    Unpin(retention::PinArgs),
+    /// Remove the releases that nothing keeps
+    Gc,
     /// Make an installed release the current one
     Use(install::UseArgs),
     /// Manage signing keys
@@ -44,7 +56,12 @@ impl ReleaseCommand {
             Self::Verify(args) => args.run(out),
             Self::Show(args) => args.run(out),
             Self::Install(args) => args.run(out, agent),
+            Self::Available => fetch::available(out, agent),
+            Self::Fetch(args) => args.run(out, agent),
             Self::List => install::list(out, agent),
+            Self::Pin(args) => args.run(out, agent, true),
+            Self::Unpin(args) => args.run(out, agent, false),
+            Self::Gc => retention::collect(out, agent),
             Self::Use(args) => args.run(out, agent),
             Self::Keys(command) => command.run(out),
         }
