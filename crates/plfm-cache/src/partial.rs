@@ -28,7 +28,7 @@ use crate::cache::Shared;
 use crate::hold::{Hold, Holds};
 use crate::installed::open_artifact;
 use crate::stage::{StagedFile, check_end, check_names, disk_full};
-use crate::tree::Tree;
+use crate::tree::{self, Tree};
 use crate::{
     Cache, DiskError, FileFacts, FileKind, Folder, OpenArtifactError, Place, StageError, StagedRelease,
 };
@@ -312,6 +312,8 @@ pub(crate) fn worth_keeping(tree: &Tree) -> Result<Vec<Place>, DiskError> {
         if let Some(facts) = tree.facts_at(&at)?
             && facts.kind == FileKind::Regular
             && facts.modified_ns + PARTIAL_AGE_NS_MAX > tree.disk().clock_ns()
+            // A power cut may have brought back what had become a blob.
+            && tree.facts_at(&tree::blob(&digest))?.is_none()
         {
             partials.push((Reverse(facts.modified_ns), at));
         }

@@ -10,9 +10,12 @@
 mod crash;
 mod current;
 mod fixtures;
+mod gc;
 mod install;
+mod invariants;
 mod properties;
 mod refusal;
 mod repair;
+mod scenario;
 mod test_disk;
 mod verify_at_use;

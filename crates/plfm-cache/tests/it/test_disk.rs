@@ -77,7 +77,8 @@ enum Entry {
 }
 
 impl Durable {
-    fn of(dir: &Path) -> Self {
+    /// What is there is there for good.
+    pub fn of(dir: &Path) -> Self {
         let mut durable = Self::default();
         for folder in Folder::ALL {
             for path in files_in(&dir.join(folder.path())) {
@@ -131,6 +132,14 @@ impl Durable {
                 });
                 let surviving = |name: &PathBuf| {
                     let mut durable = self.clone();
+                    // Its length may have survived without its content.
+                    if name.extension() == Some(OsStr::new("partial"))
+                        && let Some(Entry::File(file)) = now.entries.get(name)
+                        && let Ok(metadata) = dir.join(name).symlink_metadata()
+                    {
+                        let zeros = vec![0; usize::try_from(metadata.len()).unwrap()];
+                        durable.contents.entry(*file).or_insert(zeros);
+                    }
                     match now.entries.get(name) {
                         Some(entry) => durable.entries.insert(name.clone(), entry.clone()),
                         None => durable.entries.remove(name),
