@@ -14,6 +14,7 @@ mod fixtures;
 mod gc;
 mod install;
 mod invariants;
+mod kill;
 mod partial;
 mod properties;
 mod refusal;

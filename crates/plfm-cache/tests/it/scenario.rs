@@ -197,19 +197,21 @@ fn remove(cache: &Cache, releases: &[Release]) -> Outcome {
 /// A release comes through the staging files of a fetcher that goes on where it was cut.
 pub fn fetch() -> Scenario {
     Scenario {
-        operation: |scenario, cache| {
-            let release = &scenario.releases[0];
-            let manifest = release.manifest();
-            let mut fetched = Vec::new();
-            for artifact in cache.missing_artifacts(&manifest)? {
-                fetched.push(fetch_artifact(cache, release, &artifact)?);
-            }
-            let installed = cache.stage_fetched(&manifest, fetched)?.install(now())?;
-            cache.set_current(&installed)?;
-            Ok(())
-        },
+        operation: |scenario, cache| fetch_and_deliver(&scenario.releases[0], cache),
         ..first_install()
     }
+}
+
+/// As [`deliver`], through staging files.
+pub fn fetch_and_deliver(release: &Release, cache: &Cache) -> Outcome {
+    let manifest = release.manifest();
+    let mut fetched = Vec::new();
+    for artifact in cache.missing_artifacts(&manifest)? {
+        fetched.push(fetch_artifact(cache, release, &artifact)?);
+    }
+    let installed = cache.stage_fetched(&manifest, fetched)?.install(now())?;
+    cache.set_current(&installed)?;
+    Ok(())
 }
 
 fn fetch_artifact(
@@ -217,11 +219,11 @@ fn fetch_artifact(
     release: &Release,
     artifact: &Artifact,
 ) -> Result<plfm_cache::FetchedArtifact, StageError> {
-    const PIECE_BYTES: usize = 200;
+    let piece_bytes = release.bytes(artifact.kind).len().div_ceil(3);
     let attempt = || {
         let mut file = cache.staging_file(&release.manifest(), artifact.kind)?;
         let have = usize::try_from(file.length_bytes()).unwrap();
-        for piece in release.bytes(artifact.kind)[have..].chunks(PIECE_BYTES) {
+        for piece in release.bytes(artifact.kind)[have..].chunks(piece_bytes) {
             file = file.write(piece)?;
         }
         file.finish()

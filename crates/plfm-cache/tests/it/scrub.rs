@@ -222,9 +222,9 @@ fn a_good_file_that_took_the_place_of_a_rotten_one_during_a_scrub_is_not_quarant
     let blob = dir.path().join(release.blob(ArtifactKind::Kernel));
     flip(&blob);
     let good = release.kernel.clone();
-    *disk.during_read.lock().unwrap() = Some(Box::new(move || replace(&blob, &good)));
     let mut scrub = cache.scrub().unwrap();
-    // The records were read before; the first read is that of the kernel.
+    // The records were read; the next read is that of the kernel.
+    *disk.during_read.lock().unwrap() = Some(Box::new(move || replace(&blob, &good)));
     while scrub.step(1 << 20).unwrap() == ScrubState::Going {}
     assert!(scrub.rotted().is_empty());
     cache.get(&release.id()).unwrap().open().unwrap();
