@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 use plfm_api::{CreateInstance, Host, Instance, NetworkMode, Release, ReleaseState};
 use plfm_cache::{Cache, InstalledRelease, Trust};
-use plfm_release::{
-    Architecture, Keyring, MANIFEST_BYTES_MAX, Protocol, ReleaseId, SignedManifest, VerifyPolicy,
-};
+use plfm_release::{Architecture, Keyring, MANIFEST_BYTES_MAX, Protocol, ReleaseId, SignedManifest};
 use plfm_vmm::tap::TapSupport;
 use plfm_vmm::{Accelerator, Backend};
 use tracing::{info, warn};
@@ -34,7 +32,6 @@ pub struct Agent(Arc<Shared>);
 struct Shared {
     settings: Settings,
     cache: Cache,
-    keyring: RwLock<Keyring>,
     backend: Backend,
     tap: TapSupport,
     instances: Mutex<BTreeMap<String, Handle>>,
@@ -46,9 +43,8 @@ impl Agent {
         make_private_dir(&settings.state_dir)?;
         make_private_dir(&settings.instances_dir())?;
         make_private_dir(&settings.run_dir)?;
-        let keyring = load_keyring(&settings.keyring)?;
         let trust = Trust {
-            keyring: keyring.clone(),
+            keyring: load_keyring(&settings.keyring)?,
             channel: settings.channel.clone(),
             arch: Architecture::X86_64,
             agent_version: agent_version(),
@@ -70,7 +66,6 @@ impl Agent {
         let shared = Shared {
             settings,
             cache,
-            keyring: RwLock::new(keyring),
             backend,
             tap,
             instances: Mutex::new(instances),
@@ -87,8 +82,7 @@ impl Agent {
     pub fn reload_keyring(&self) {
         match load_keyring(&self.0.settings.keyring) {
             Ok(keyring) => {
-                self.0.cache.replace_keyring(keyring.clone());
-                *self.0.keyring.write().unwrap_or_else(PoisonError::into_inner) = keyring;
+                self.0.cache.replace_keyring(keyring);
                 info!("keyring read again");
             }
             Err(error) => warn!("the keyring stays as it was: {error:#}"),
@@ -118,20 +112,10 @@ impl Agent {
             },
         )?;
         let signed = SignedManifest::parse(&bytes).map_err(|error| cache_error(error.code(), &error))?;
-        let (channel, arch) = (self.0.settings.channel.clone(), Architecture::X86_64);
-        let policy = VerifyPolicy {
-            channel,
-            arch,
-            at: Timestamp::now(),
-        };
-        let keyring = self
+        let manifest = self
             .0
-            .keyring
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let manifest = keyring
-            .verify(signed, &policy)
+            .cache
+            .verify(signed, Timestamp::now())
             .map_err(|error| cache_error(error.code(), &error))?;
         let mut open = |artifact: &plfm_release::Artifact| -> std::io::Result<Box<dyn std::io::Read>> {
             Ok(Box::new(open_regular(

@@ -122,6 +122,12 @@ pub trait Disk: Send + Sync {
     /// The clock that stamps the files, in nanoseconds since the epoch.
     fn clock_ns(&self) -> i128;
 
+    /// How much can still be written to its file system, in bytes.
+    ///
+    /// # Errors
+    /// As `fstatvfs(2)`.
+    fn available_bytes(&self) -> io::Result<u64>;
+
     /// Opens a file for reading. Never follows a symbolic link, never waits for the other end of a pipe.
     ///
     /// # Errors
@@ -164,7 +170,19 @@ pub trait Disk: Send + Sync {
     /// As `openat(2)`.
     fn create(&self, at: &Place) -> io::Result<File>;
 
-    /// Appends to a file just created.
+    /// Opens a file for reading and appending, and makes it with mode 0600 where it is not there.
+    ///
+    /// # Errors
+    /// As `openat(2)`.
+    fn resume(&self, at: &Place) -> io::Result<File>;
+
+    /// Takes the right to write a file away, from the next that opens it: mode 0444.
+    ///
+    /// # Errors
+    /// As `fchmod(2)`.
+    fn seal(&self, file: &File) -> io::Result<()>;
+
+    /// Appends to a file just created or resumed.
     ///
     /// # Errors
     /// As `write(2)`.

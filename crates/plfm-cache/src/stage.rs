@@ -8,8 +8,10 @@ use std::sync::Arc;
 use plfm_release::{Artifact, ArtifactName, Sha256Digest, Sha256Hasher, VerifiedManifest};
 
 use crate::cache::Shared;
+use crate::hold::Hold;
 use crate::installed::open_artifact;
 use crate::record::{self, NameConflict};
+use crate::tree::Tree;
 use crate::{Cache, DiskError, OpenArtifactError, Place};
 
 const CHUNK_BYTES: usize = 128 * 1024;
@@ -57,9 +59,45 @@ pub enum StageError {
         #[source]
         source: io::Error,
     },
+    /// It was not fetched, and is not here either, or not any more.
+    #[error("artifact {name} is not in the cache and was not fetched; fetch it again")]
+    NotFetched {
+        /// Its name.
+        name: ArtifactName,
+    },
+    /// Somebody else is fetching it.
+    #[error("artifact {name} is being fetched already; wait for that to end")]
+    Busy {
+        /// Its name.
+        name: ArtifactName,
+    },
+    /// There is no room for it.
+    #[error(
+        "artifact {name} does not fit on the disk: {needed_bytes} more bytes are needed, {}; remove releases that \
+         nothing uses and try again",
+        available(*available_bytes)
+    )]
+    DiskFull {
+        /// Its name.
+        name: ArtifactName,
+        /// How much was still to be written when the disk was full, in bytes.
+        needed_bytes: u64,
+        /// How much the file system has left, in bytes, if it tells.
+        available_bytes: Option<u64>,
+        /// What the disk said.
+        #[source]
+        source: DiskError,
+    },
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
+}
+
+fn available(bytes: Option<u64>) -> String {
+    match bytes {
+        Some(bytes) => format!("{bytes} are available"),
+        None => "how many are available is not known".to_owned(),
+    }
 }
 
 impl StageError {
@@ -71,6 +109,9 @@ impl StageError {
             Self::DigestMismatch { .. } => "artifact_digest_mismatch",
             Self::NameConflict(_) => "artifact_name_conflict",
             Self::Source { .. } => "artifact_source_error",
+            Self::NotFetched { .. } => "artifact_not_fetched",
+            Self::Busy { .. } => "artifact_fetch_busy",
+            Self::DiskFull { .. } => "cache_disk_full",
             Self::Disk(error) => error.code(),
         }
     }
@@ -82,6 +123,8 @@ pub struct StagedRelease {
     pub(crate) shared: Arc<Shared>,
     pub(crate) manifest: VerifiedManifest,
     pub(crate) files: Vec<StagedFile>,
+    /// What is here already stays here.
+    pub(crate) counted_on: Vec<Hold<Sha256Digest>>,
 }
 
 /// A finished file in `.staging`, removed when dropped.
@@ -89,6 +132,25 @@ pub(crate) struct StagedFile {
     shared: Arc<Shared>,
     pub(crate) at: Place,
     pub(crate) sha256: Sha256Digest,
+    /// Nobody fetches it meanwhile, where it was fetched into its place.
+    _hold: Option<Hold<Sha256Digest>>,
+}
+
+impl StagedFile {
+    /// A file that was fetched into `.staging`, verified, and is not written any more.
+    pub(crate) fn fetched(
+        shared: Arc<Shared>,
+        at: Place,
+        sha256: Sha256Digest,
+        hold: Hold<Sha256Digest>,
+    ) -> Self {
+        Self {
+            shared,
+            at,
+            sha256,
+            _hold: Some(hold),
+        }
+    }
 }
 
 impl fmt::Debug for StagedRelease {
@@ -118,31 +180,68 @@ impl Cache {
         manifest: &VerifiedManifest,
         source: &mut dyn FnMut(&Artifact) -> io::Result<Box<dyn Read>>,
     ) -> Result<StagedRelease, StageError> {
-        let shared = &self.shared;
-        if let Some(conflict) =
-            record::find_name_conflict(&shared.tree, &shared.trust(), manifest.manifest())?
-        {
-            return Err(conflict.into());
-        }
-        let mut files = Vec::new();
-        for artifact in manifest.manifest().artifacts() {
-            match open_artifact(shared, &artifact) {
-                Ok(_) => continue,
-                Err(OpenArtifactError::Disk(error)) => return Err(error.into()),
-                Err(_) => {}
-            }
+        self.stage_with(manifest, &mut |artifact| {
             let failed = |source| StageError::Source {
                 name: artifact.name.clone(),
                 source,
             };
-            let mut reader = source(&artifact).map_err(failed)?;
-            files.push(stage_artifact(shared, &artifact, &mut *reader)?);
+            let mut reader = source(artifact).map_err(failed)?;
+            stage_artifact(&self.shared, artifact, &mut *reader)
+        })
+    }
+
+    /// Stages a release; what is not here or does not verify comes from `file`.
+    pub(crate) fn stage_with(
+        &self,
+        manifest: &VerifiedManifest,
+        file: &mut dyn FnMut(&Artifact) -> Result<StagedFile, StageError>,
+    ) -> Result<StagedRelease, StageError> {
+        let shared = &self.shared;
+        check_names(shared, manifest)?;
+        let artifacts = manifest.manifest().artifacts();
+        // Before they are looked for: what is found stays.
+        let counted_on = artifacts
+            .each_ref()
+            .map(|artifact| shared.artifacts.take(&artifact.sha256))
+            .into();
+        let mut files: Vec<StagedFile> = Vec::new();
+        for artifact in &artifacts {
+            if files.iter().any(|file| file.sha256 == artifact.sha256) {
+                continue;
+            }
+            match open_artifact(shared, artifact) {
+                Ok(_) => {}
+                Err(OpenArtifactError::Disk(error)) => return Err(error.into()),
+                Err(_) => files.push(file(artifact)?),
+            }
         }
         Ok(StagedRelease {
             shared: Arc::clone(shared),
             manifest: manifest.clone(),
             files,
+            counted_on,
         })
+    }
+}
+
+/// Refuses a manifest one of whose names means other bytes here.
+pub(crate) fn check_names(shared: &Shared, manifest: &VerifiedManifest) -> Result<(), StageError> {
+    match record::find_name_conflict(&shared.tree, &shared.trust(), manifest.manifest())? {
+        Some(conflict) => Err(conflict.into()),
+        None => Ok(()),
+    }
+}
+
+/// Tells a full disk from a broken one. `needed_bytes` were still to be written.
+pub(crate) fn disk_full(tree: &Tree, artifact: &Artifact, needed_bytes: u64, error: DiskError) -> StageError {
+    if !error.is_full() {
+        return error.into();
+    }
+    StageError::DiskFull {
+        name: artifact.name.clone(),
+        needed_bytes,
+        available_bytes: tree.disk().available_bytes().ok(),
+        source: error,
     }
 }
 
@@ -152,16 +251,19 @@ fn stage_artifact(
     reader: &mut dyn Read,
 ) -> Result<StagedFile, StageError> {
     let tree = &shared.tree;
-    let (at, file) = tree.create_staged()?;
+    let full = |error| disk_full(tree, artifact, artifact.size_bytes, error);
+    let (at, file) = tree.create_staged().map_err(full)?;
     let staged = StagedFile {
         shared: Arc::clone(shared),
         at,
         sha256: artifact.sha256,
+        _hold: None,
     };
     copy(shared, artifact, reader, &file, &staged.at)?;
     tree.disk()
         .sync_file(&file)
-        .map_err(tree.fail("sync", &staged.at))?;
+        .map_err(tree.fail("sync", &staged.at))
+        .map_err(full)?;
     Ok(staged)
 }
 
@@ -172,13 +274,8 @@ fn copy(
     file: &File,
     at: &Place,
 ) -> Result<(), StageError> {
-    let Artifact {
-        name,
-        sha256: announced,
-        size_bytes,
-        ..
-    } = artifact;
-    let disk = shared.tree.disk();
+    let Artifact { name, size_bytes, .. } = artifact;
+    let tree = &shared.tree;
     let mut hasher = Sha256Hasher::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut left = *size_bytes;
@@ -201,29 +298,41 @@ fn copy(
             break;
         }
         let bytes = chunk.get(..read).unwrap_or_default();
-        left = left
+        let rest = left
             .checked_sub(bytes.len() as u64)
             .ok_or_else(|| StageError::TooLong {
                 name: name.clone(),
                 announced: *size_bytes,
             })?;
         hasher.update(bytes);
-        disk.write(file, bytes).map_err(shared.tree.fail("write", at))?;
+        tree.disk()
+            .write(file, bytes)
+            .map_err(tree.fail("write", at))
+            .map_err(|error| disk_full(tree, artifact, left, error))?;
+        left = rest;
     }
-    if left > 0 {
-        let found = size_bytes - left;
+    check_end(artifact, size_bytes - left, hasher)
+}
+
+/// Checks what came of an artifact when its source ended: `found_bytes`, all of which `hasher` has seen.
+pub(crate) fn check_end(
+    artifact: &Artifact,
+    found_bytes: u64,
+    hasher: Sha256Hasher,
+) -> Result<(), StageError> {
+    if found_bytes < artifact.size_bytes {
         return Err(StageError::Truncated {
-            name: name.clone(),
-            found,
-            announced: *size_bytes,
+            name: artifact.name.clone(),
+            found: found_bytes,
+            announced: artifact.size_bytes,
         });
     }
     let found = hasher.finish();
-    if found != *announced {
+    if found != artifact.sha256 {
         return Err(StageError::DigestMismatch {
-            name: name.clone(),
+            name: artifact.name.clone(),
             found,
-            announced: *announced,
+            announced: artifact.sha256,
         });
     }
     Ok(())

@@ -24,6 +24,8 @@ pub enum Failure {
     Death,
     /// It fails for want of space, and what comes after it does not.
     DiskFull,
+    /// Looking at something fails, and changes do not: it is looks that are counted.
+    Unreadable,
 }
 
 /// What a disk forgets when its power is cut.
@@ -40,11 +42,17 @@ pub enum Loss {
 pub struct TestDisk {
     host: HostDisk,
     failure: Failure,
-    /// The number of changes before the one that fails.
+    /// The number of changes, or of looks, before the one that fails.
     good: usize,
     changes: AtomicUsize,
+    looks: AtomicUsize,
+    /// How much fits, in bytes of files.
+    pub capacity_bytes: AtomicU64,
     durable: Mutex<Durable>,
     pub reads: AtomicUsize,
+    pub bytes_read: AtomicU64,
+    /// The file whose content cannot be read.
+    pub bad_inode: AtomicU64,
     pub bytes_written: AtomicU64,
     /// What happens while a file is read, once.
     pub during_read: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -69,7 +77,8 @@ enum Entry {
 }
 
 impl Durable {
-    fn of(dir: &Path) -> Self {
+    /// What is there is there for good.
+    pub fn of(dir: &Path) -> Self {
         let mut durable = Self::default();
         for folder in Folder::ALL {
             for path in files_in(&dir.join(folder.path())) {
@@ -104,7 +113,7 @@ impl Durable {
         }
     }
 
-    /// The states that a power cut can leave of the directory as it is now. Of `.staging`, which nobody reads, only
+    /// The states that a power cut can leave of the directory as it is now. Of what nobody reads in `.staging`, only
     /// the one without what was not synced.
     pub fn after(&self, loss: Loss, dir: &Path) -> Vec<Self> {
         let mut now = self.clone();
@@ -117,10 +126,20 @@ impl Durable {
             Loss::UnsyncedButOne => {
                 let names: BTreeSet<_> = self.entries.keys().chain(now.entries.keys()).collect();
                 let changed = names.into_iter().filter(|name| {
-                    !name.starts_with(".staging") && self.entries.get(*name) != now.entries.get(*name)
+                    let is_read =
+                        !name.starts_with(".staging") || name.extension() == Some(OsStr::new("partial"));
+                    is_read && self.entries.get(*name) != now.entries.get(*name)
                 });
                 let surviving = |name: &PathBuf| {
                     let mut durable = self.clone();
+                    // Its length may have survived without its content.
+                    if name.extension() == Some(OsStr::new("partial"))
+                        && let Some(Entry::File(file)) = now.entries.get(name)
+                        && let Ok(metadata) = dir.join(name).symlink_metadata()
+                    {
+                        let zeros = vec![0; usize::try_from(metadata.len()).unwrap()];
+                        durable.contents.entry(*file).or_insert(zeros);
+                    }
                     match now.entries.get(name) {
                         Some(entry) => durable.entries.insert(name.clone(), entry.clone()),
                         None => durable.entries.remove(name),
@@ -148,7 +167,12 @@ impl Durable {
                     Some(first) => fs::hard_link(first, path).unwrap(),
                     None => {
                         fs::write(&path, self.contents.get(file).map_or(&[][..], Vec::as_slice)).unwrap();
-                        fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+                        let mode = if path.extension() == Some(OsStr::new("partial")) {
+                            0o600
+                        } else {
+                            0o444
+                        };
+                        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
                         first_names.insert(*file, path);
                     }
                 },
@@ -184,7 +208,11 @@ impl TestDisk {
             failure,
             good,
             changes: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
+            capacity_bytes: AtomicU64::new(u64::MAX),
             reads: AtomicUsize::new(0),
+            bytes_read: AtomicU64::new(0),
+            bad_inode: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),
             during_read: Mutex::new(None),
             clock_ahead_ns: AtomicI64::new(0),
@@ -193,7 +221,10 @@ impl TestDisk {
 
     /// Whether the chosen operation was reached.
     pub fn failed(&self) -> bool {
-        self.changes.load(SeqCst) > self.good
+        match self.failure {
+            Failure::Death | Failure::DiskFull => self.changes.load(SeqCst) > self.good,
+            Failure::Unreadable => self.looks.load(SeqCst) > self.good,
+        }
     }
 
     /// What survives a power cut now.
@@ -213,11 +244,38 @@ impl TestDisk {
         self.alive()?;
         let before = self.changes.fetch_add(1, SeqCst);
         match self.failure {
-            _ if before != self.good => Ok(()),
+            Failure::Death | Failure::DiskFull if before != self.good => Ok(()),
             Failure::Death => Err(io::Error::other("the power is cut")),
             Failure::DiskFull => Err(io::ErrorKind::StorageFull.into()),
+            Failure::Unreadable => Ok(()),
         }
     }
+
+    fn look(&self) -> io::Result<()> {
+        self.alive()?;
+        let before = self.looks.fetch_add(1, SeqCst);
+        if self.failure == Failure::Unreadable && before == self.good {
+            return Err(broken());
+        }
+        Ok(())
+    }
+
+    /// What all files take, in bytes.
+    fn used_bytes(&self) -> u64 {
+        let folders = Folder::ALL.map(|folder| files_in(&self.host.dir().join(folder.path())));
+        let sizes: HashMap<_, _> = folders
+            .iter()
+            .flatten()
+            .map(|path| path.symlink_metadata().unwrap())
+            .map(|metadata| (metadata.ino(), metadata.len()))
+            .collect();
+        sizes.values().sum()
+    }
+}
+
+/// What a disk says of a bad sector.
+pub fn broken() -> io::Error {
+    io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())
 }
 
 impl Disk for TestDisk {
@@ -229,15 +287,25 @@ impl Disk for TestDisk {
         self.host.clock_ns() + i128::from(self.clock_ahead_ns.load(SeqCst))
     }
 
+    fn available_bytes(&self) -> io::Result<u64> {
+        self.look()?;
+        Ok(self.capacity_bytes.load(SeqCst).saturating_sub(self.used_bytes()))
+    }
+
     fn open(&self, at: &Place) -> io::Result<File> {
-        self.alive()?;
+        self.look()?;
         self.host.open(at)
     }
 
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.alive()?;
+        self.look()?;
         self.reads.fetch_add(1, SeqCst);
+        if file.metadata()?.ino() == self.bad_inode.load(SeqCst) {
+            return Err(broken());
+        }
         let read = self.host.read_at(file, buffer, offset);
+        self.bytes_read
+            .fetch_add(*read.as_ref().unwrap_or(&0) as u64, SeqCst);
         if let Some(happens) = self.during_read.lock().unwrap().take() {
             happens();
         }
@@ -245,22 +313,22 @@ impl Disk for TestDisk {
     }
 
     fn facts(&self, file: &File) -> io::Result<FileFacts> {
-        self.alive()?;
+        self.look()?;
         self.host.facts(file)
     }
 
     fn facts_at(&self, at: &Place) -> io::Result<Option<FileFacts>> {
-        self.alive()?;
+        self.look()?;
         self.host.facts_at(at)
     }
 
     fn read_link(&self, at: &Place) -> io::Result<OsString> {
-        self.alive()?;
+        self.look()?;
         self.host.read_link(at)
     }
 
     fn list(&self, folder: Folder) -> io::Result<Vec<OsString>> {
-        self.alive()?;
+        self.look()?;
         self.host.list(folder)
     }
 
@@ -271,9 +339,32 @@ impl Disk for TestDisk {
         Ok(file)
     }
 
+    fn resume(&self, at: &Place) -> io::Result<File> {
+        self.change()?;
+        let file = self.host.resume(at)?;
+        let mut durable = self.durable.lock().unwrap();
+        let inode = file.metadata()?.ino();
+        // What is there was there before, or the inode's number is used again.
+        if file.metadata()?.len() == 0 || !durable.files.contains_key(&inode) {
+            durable.new_file(inode);
+        }
+        Ok(file)
+    }
+
+    fn seal(&self, file: &File) -> io::Result<()> {
+        self.change()?;
+        self.host.seal(file)
+    }
+
     fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
         self.alive()?;
-        let changed = self.change();
+        let room = self.capacity_bytes.load(SeqCst).saturating_sub(self.used_bytes());
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let changed = self.change().and(if room < bytes.len() as u64 {
+            Err(full)
+        } else {
+            Ok(())
+        });
         // A write that is cut is cut in its middle.
         let bytes = if changed.is_ok() {
             bytes
