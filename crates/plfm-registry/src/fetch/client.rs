@@ -22,8 +22,8 @@ use super::source::Source;
 use super::state::{TrustedState, fail};
 use super::update::{Failed, Found, Update, verify_keyring};
 use super::{
-    DiskError, FetchError, FetchRequest, FetchedRelease, Files, HostFiles, MetadataFault, MirrorFailure, Settings,
-    StateError, TrustedView, UpdateError,
+    DiskError, FetchError, FetchRequest, FetchedRelease, Files, HostFiles, MetadataFault, MirrorFailure,
+    Settings, StateError, TrustedView, UpdateError,
 };
 
 const SCRATCH_DIR: &str = "scratch";
@@ -95,12 +95,18 @@ impl RegistryClient {
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open_on(files: Arc<dyn Files>, settings: Settings, trusted_root: &[u8]) -> Result<Self, OpenError> {
+    pub fn open_on(
+        files: Arc<dyn Files>,
+        settings: Settings,
+        trusted_root: &[u8],
+    ) -> Result<Self, OpenError> {
         let dir = settings.state_dir.clone();
         let downloads_dir = dir.join(DOWNLOADS_DIR);
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
-        builder.create(&downloads_dir).map_err(fail("create", &downloads_dir))?;
+        builder
+            .create(&downloads_dir)
+            .map_err(fail("create", &downloads_dir))?;
         let lock = lock(&dir)?;
         let state = begin_with(trusted_root, TrustedState::load(&dir)?)?;
         clean(&downloads_dir)?;
@@ -144,7 +150,9 @@ impl RegistryClient {
         let judged_at = clock::judge(now, settings.built_at, self.state().committed_at)
             .map_err(|Behind { passed }| UpdateError::ClockBehind { now, passed })?;
         let count = settings.mirrors.len();
-        let first = usize::try_from((settings.random)()).unwrap_or(0).checked_rem(count);
+        let first = usize::try_from((settings.random)())
+            .unwrap_or(0)
+            .checked_rem(count);
         let first = first.ok_or(UpdateError::NoMirror)?;
         let mut failures = Vec::new();
         for mirror in settings.mirrors.iter().cycle().skip(first).take(count) {
@@ -246,10 +254,15 @@ fn begin_with(trusted_root: &[u8], state: Option<TrustedState>) -> Result<Truste
 
 fn parse_root(bytes: &[u8]) -> Result<Signed<Root>, OpenError> {
     if bytes.len() as u64 > ROOT_BYTES_MAX {
-        return Err(OpenError::Root(format!("it is longer than {ROOT_BYTES_MAX} bytes")));
+        return Err(OpenError::Root(format!(
+            "it is longer than {ROOT_BYTES_MAX} bytes"
+        )));
     }
-    let root: Signed<Root> = serde_json::from_slice(bytes).map_err(|error| OpenError::Root(error.to_string()))?;
-    root.signed.verify_role(&root).map_err(|error| OpenError::Root(error.to_string()))?;
+    let root: Signed<Root> =
+        serde_json::from_slice(bytes).map_err(|error| OpenError::Root(error.to_string()))?;
+    root.signed
+        .verify_role(&root)
+        .map_err(|error| OpenError::Root(error.to_string()))?;
     Ok(root)
 }
 
@@ -268,7 +281,10 @@ fn clean(dir: &Path) -> Result<(), DiskError> {
     }
     partials.sort();
     let surplus = partials.len().saturating_sub(PARTIALS_KEPT_MAX);
-    partials.iter().take(surplus).try_for_each(|(_, path)| remove(path))
+    partials
+        .iter()
+        .take(surplus)
+        .try_for_each(|(_, path)| remove(path))
 }
 
 fn remove(path: &Path) -> Result<(), DiskError> {

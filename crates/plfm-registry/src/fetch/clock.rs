@@ -16,7 +16,11 @@ pub(crate) struct Behind {
 }
 
 /// The time to judge expiry by: time never runs backwards, so that a clock that is set back revives nothing.
-pub(crate) fn judge(now: Timestamp, built_at: Timestamp, committed_at: Option<Timestamp>) -> Result<Timestamp, Behind> {
+pub(crate) fn judge(
+    now: Timestamp,
+    built_at: Timestamp,
+    committed_at: Option<Timestamp>,
+) -> Result<Timestamp, Behind> {
     let passed = committed_at.map_or(built_at, |committed_at| committed_at.max(built_at));
     if passed.duration_since(now) > tolerance() {
         return Err(Behind { passed });
@@ -45,7 +49,10 @@ mod tests {
     #[test]
     fn a_clock_a_little_behind_is_judged_by_what_has_passed() {
         let (built, committed) = (time("2026-01-01T00:00:00Z"), time("2026-02-01T12:00:00Z"));
-        assert_eq!(judge(time("2026-02-01T11:30:00Z"), built, Some(committed)), Ok(committed));
+        assert_eq!(
+            judge(time("2026-02-01T11:30:00Z"), built, Some(committed)),
+            Ok(committed)
+        );
         let later = time("2026-02-01T13:00:00Z");
         assert_eq!(judge(later, built, Some(committed)), Ok(later));
     }
@@ -54,8 +61,14 @@ mod tests {
     fn a_clock_before_the_build_or_the_last_update_is_behind() {
         let (built, committed) = (time("2026-01-01T00:00:00Z"), time("2026-02-01T12:00:00Z"));
         let behind = Err(Behind { passed: committed });
-        assert_eq!(judge(time("2026-02-01T10:59:59Z"), built, Some(committed)), behind);
-        assert_eq!(judge(time("1970-01-01T00:00:00Z"), built, None), Err(Behind { passed: built }));
+        assert_eq!(
+            judge(time("2026-02-01T10:59:59Z"), built, Some(committed)),
+            behind
+        );
+        assert_eq!(
+            judge(time("1970-01-01T00:00:00Z"), built, None),
+            Err(Behind { passed: built })
+        );
     }
 
     #[test]
@@ -64,6 +77,10 @@ mod tests {
         assert!(is_suspect(now, expired, Some(time("2026-02-01T00:00:00Z"))));
         assert!(!is_suspect(now, expired, Some(time("2026-03-01T00:00:00Z"))));
         assert!(!is_suspect(now, expired, None));
-        assert!(!is_suspect(time("2026-02-08T00:30:00Z"), expired, Some(time("2026-02-07T23:59:00Z"))));
+        assert!(!is_suspect(
+            time("2026-02-08T00:30:00Z"),
+            expired,
+            Some(time("2026-02-07T23:59:00Z"))
+        ));
     }
 }

@@ -189,7 +189,9 @@ impl<'a> Download<'a> {
     fn choose(&self, next: usize) -> Option<usize> {
         let count = self.means.settings.mirrors.len();
         let next = next.checked_rem(count)?;
-        (next..count).chain(0..next).find(|mirror| !self.faults.get(mirror).is_some_and(DownloadFault::sets_aside))
+        (next..count)
+            .chain(0..next)
+            .find(|mirror| !self.faults.get(mirror).is_some_and(DownloadFault::sets_aside))
     }
 
     /// One attempt. Gives the partial file back where it has it.
@@ -240,7 +242,12 @@ impl<'a> Download<'a> {
             complete: wanted.size_bytes,
             etag: self.etags.get(&mirror).map(String::as_str),
         };
-        let opened = self.means.source.open(base, part).await.map_err(DownloadFault::Read)?;
+        let opened = self
+            .means
+            .source
+            .open(base, part)
+            .await
+            .map_err(DownloadFault::Read)?;
         let Some(mut opened) = opened else {
             self.restart(slot).await?;
             return Err(DownloadFault::NoSuchPart { first }.into());
@@ -269,7 +276,12 @@ impl<'a> Download<'a> {
         Ok(())
     }
 
-    async fn append(&mut self, mirror: usize, slot: &mut Option<Partial>, piece: Bytes) -> Result<(), DiskError> {
+    async fn append(
+        &mut self,
+        mirror: usize,
+        slot: &mut Option<Partial>,
+        piece: Bytes,
+    ) -> Result<(), DiskError> {
         if let Some(partial) = slot.take() {
             if !self.origins.contains(&Some(mirror)) {
                 self.origins.push(Some(mirror));
@@ -290,10 +302,17 @@ impl<'a> Download<'a> {
     }
 
     async fn open_partial(&mut self) -> Result<Partial, DiskError> {
-        let (files, path) = (Arc::clone(&self.means.files), self.means.partial_path(&self.wanted.sha256));
+        let (files, path) = (
+            Arc::clone(&self.means.files),
+            self.means.partial_path(&self.wanted.sha256),
+        );
         let size_bytes = self.wanted.size_bytes;
         let partial = blocking(move || Partial::open(files, &path, size_bytes)).await?;
-        self.origins = if partial.length() > 0 { vec![None] } else { Vec::new() };
+        self.origins = if partial.length() > 0 {
+            vec![None]
+        } else {
+            Vec::new()
+        };
         self.done.send_replace(partial.length());
         Ok(partial)
     }
@@ -314,7 +333,9 @@ fn is_finished(files: Arc<dyn Files>, path: &Path, wanted: &Wanted) -> Result<bo
     if path.symlink_metadata().is_err() {
         return Ok(false);
     }
-    let finished = path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == wanted.size_bytes)
+    let finished = path
+        .symlink_metadata()
+        .is_ok_and(|found| found.is_file() && found.len() == wanted.size_bytes)
         && Partial::open(Arc::clone(&files), path, wanted.size_bytes)?.digest() == wanted.sha256;
     if !finished {
         files.remove(path).map_err(super::state::fail("remove", path))?;

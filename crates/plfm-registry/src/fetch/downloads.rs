@@ -90,7 +90,10 @@ impl Slot {
     /// Waits for the download, and drives it.
     pub(crate) async fn fetch(self: Arc<Self>) -> Result<FetchedFile, Arc<DownloadError>> {
         self.outcome.clone().await?;
-        let path = self.owner.upgrade().map(|owner| owner.means.final_path(&self.wanted.sha256));
+        let path = self
+            .owner
+            .upgrade()
+            .map(|owner| owner.means.final_path(&self.wanted.sha256));
         Ok(FetchedFile {
             slot: self,
             path: path.unwrap_or_default(),
@@ -116,7 +119,10 @@ impl Drop for Slot {
         let mut slots = owner.slots();
         // Another slot may have taken the place meanwhile, and want the file.
         let sha256 = &self.wanted.sha256;
-        if slots.get(sha256).is_some_and(|slot| slot.strong_count() == 0 && std::ptr::eq(slot.as_ptr(), self)) {
+        if slots
+            .get(sha256)
+            .is_some_and(|slot| slot.strong_count() == 0 && std::ptr::eq(slot.as_ptr(), self))
+        {
             slots.remove(sha256);
             // What is left is found by the next download of the same file, or removed by the next start.
             let _ = owner.means.files.remove(&owner.means.final_path(sha256));
@@ -158,6 +164,8 @@ impl fmt::Debug for Slot {
 
 impl fmt::Debug for FetchedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FetchedFile").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("FetchedFile")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }

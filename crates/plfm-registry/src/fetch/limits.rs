@@ -13,8 +13,6 @@ pub const TARGETS_MAX: usize = 16 * 1024;
 /// Most roots that one update walks through. A root changes a few times a year; a host that is further behind goes
 /// on with the next update.
 pub const ROOTS_PER_UPDATE_MAX: u64 = 256;
-/// Largest keyring target, in bytes: more than a hundred keys.
-pub(crate) const KEYRING_BYTES_MAX: u64 = 256 * 1024;
 /// Largest state file, in bytes: every kind of metadata at its limit, twice for the escapes of JSON strings.
 pub(crate) const STATE_BYTES_MAX: u64 = 24 * 1024 * 1024;
 /// How many unfinished downloads of earlier runs are kept for resuming.

@@ -86,7 +86,11 @@ impl Record {
             .files
             .iter()
             .filter(|(name, _)| Role::of(name) == Some(role))
-            .max_by_key(|(name, _)| name.split('.').next().and_then(|version| version.parse::<u64>().ok()))?;
+            .max_by_key(|(name, _)| {
+                name.split('.')
+                    .next()
+                    .and_then(|version| version.parse::<u64>().ok())
+            })?;
         String::from_utf8(content.clone()).ok()
     }
 }
@@ -108,7 +112,8 @@ impl MetadataTransport {
 
     async fn read(&self, name: &str) -> Result<Vec<u8>, MetadataFault> {
         let Some(role) = Role::of(name) else {
-            let why = "it names a metadata file of another layout than consistent snapshots without delegations";
+            let why =
+                "it names a metadata file of another layout than consistent snapshots without delegations";
             return Err(MetadataFault::Malformed {
                 file: name.chars().take(80).collect(),
                 why: why.to_owned(),
@@ -122,7 +127,10 @@ impl MetadataTransport {
         let bytes_max = role.bytes_max();
         let read = self.source.read(&self.mirror, &path, bytes_max).await;
         let file = name.to_owned();
-        let (content, date) = read.map_err(|fault| MetadataFault::Read { file: file.clone(), fault })?;
+        let (content, date) = read.map_err(|fault| MetadataFault::Read {
+            file: file.clone(),
+            fault,
+        })?;
         self.record().date = date.or(self.record().date);
         let Some(content) = content else {
             return Err(MetadataFault::TooLarge { file, bytes_max });
@@ -166,7 +174,14 @@ impl Transport for MetadataTransport {
             Err(fault) => fault,
         };
         let root = (Role::of(&name) == Some(Role::Root)).then(|| name.split('.').next()?.parse().ok());
-        if let (MetadataFault::Read { fault: ReadFault::NotThere, .. }, Some(version)) = (&fault, root) {
+        if let (
+            MetadataFault::Read {
+                fault: ReadFault::NotThere,
+                ..
+            },
+            Some(version),
+        ) = (&fault, root)
+        {
             // The end of the chain of roots.
             self.record().root_missing = version;
             return Err(TransportError::new(TransportErrorKind::FileNotFound, url));

@@ -92,7 +92,14 @@ mod tests {
 
     #[test]
     fn other_schemes_relative_paths_and_queries_are_refused() {
-        for text in ["", "registry", "ftp://a/", "http://a/?x=1", "http://a/#x", "data:x"] {
+        for text in [
+            "",
+            "registry",
+            "ftp://a/",
+            "http://a/?x=1",
+            "http://a/#x",
+            "data:x",
+        ] {
             assert!(text.parse::<Mirror>().is_err(), "{text:?} was taken");
         }
     }

@@ -98,7 +98,9 @@ mod tests {
         }))
     }
 
-    async fn first_fault(body: &mut (impl Stream<Item = Result<Bytes, ReadFault>> + Unpin)) -> Option<ReadFault> {
+    async fn first_fault(
+        body: &mut (impl Stream<Item = Result<Bytes, ReadFault>> + Unpin),
+    ) -> Option<ReadFault> {
         let mut pace = Pace::new(&settings());
         for _ in 0..1000 {
             if let Err(fault) = pace.next(body).await? {
@@ -112,13 +114,20 @@ mod tests {
     async fn a_body_that_trickles_is_given_up_after_one_window() {
         let began = Instant::now();
         let fault = first_fault(&mut trickle(1, Duration::from_secs(1))).await;
-        assert!(matches!(fault, Some(ReadFault::TooSlow { bytes_min: 100, .. })), "{fault:?}");
+        assert!(
+            matches!(fault, Some(ReadFault::TooSlow { bytes_min: 100, .. })),
+            "{fault:?}"
+        );
         assert_eq!(began.elapsed().as_secs(), 10);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_at_the_minimum_rate_is_read_to_any_length() {
-        assert!(first_fault(&mut trickle(11, Duration::from_secs(1))).await.is_none());
+        assert!(
+            first_fault(&mut trickle(11, Duration::from_secs(1)))
+                .await
+                .is_none()
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -101,9 +101,7 @@ pub(crate) async fn fetch_release(
     let total = |slot: &Option<Arc<Slot>>| slot.as_ref().map_or(0, |slot| slot.size_bytes());
     let bytes_total = total(&kernel) + total(&initramfs);
     let watched = [&kernel, &initramfs].map(|slot| slot.as_ref().map(|slot| slot.done()));
-    let both = async {
-        tokio::try_join!(fetch(kernel), fetch(initramfs))
-    };
+    let both = async { tokio::try_join!(fetch(kernel), fetch(initramfs)) };
     tokio::pin!(both);
     let report = report_progress(watched, bytes_total, request.progress);
     let (kernel, initramfs) = tokio::select! {
@@ -136,10 +134,10 @@ async fn fetch_manifest(
 ) -> Result<VerifiedManifest, FetchError> {
     let release = request.release;
     let Some(wanted) = view.wanted(manifest_target(release)) else {
-        return Err(FetchError::Unknown(release.clone()));
+        return Err(FetchError::Unknown(Box::new(release.clone())));
     };
     let refused = |source| FetchError::Manifest {
-        release: release.clone(),
+        release: Box::new(release.clone()),
         source,
     };
     let length = usize::try_from(wanted.size_bytes).unwrap_or(usize::MAX);
@@ -151,13 +149,15 @@ async fn fetch_manifest(
     let signed = SignedManifest::parse(&bytes).map_err(refused)?;
     let verified = request.keyring.verify(signed, request.policy);
     let manifest = verified.map_err(|source| FetchError::Untrusted {
-        release: release.clone(),
+        release: Box::new(release.clone()),
         source,
     })?;
     let found = manifest.manifest().release_id();
     if found != *release {
-        let release = release.clone();
-        return Err(FetchError::OtherRelease { release, found });
+        return Err(FetchError::OtherRelease {
+            release: Box::new(release.clone()),
+            found: Box::new(found),
+        });
     }
     Ok(manifest)
 }
@@ -175,7 +175,7 @@ fn check_artifacts(
     let check = |kind| {
         let artifact = manifest.artifact(kind);
         let name = artifact.name.to_string();
-        let release = release.clone();
+        let release = Box::new(release.clone());
         match view.wanted(name.clone()) {
             None => Err(FetchError::MissingPart { release, name }),
             Some(wanted) if wanted.sha256 != artifact.sha256 || wanted.size_bytes != artifact.size_bytes => {

@@ -20,12 +20,12 @@ pub enum FetchError {
     },
     /// The repository does not list it.
     #[error("the registry does not list release {0}")]
-    Unknown(ReleaseId),
+    Unknown(Box<ReleaseId>),
     /// The repository lists its manifest and not all of its artifacts.
     #[error("the registry lists release {release} without {name}")]
     MissingPart {
         /// The release.
-        release: ReleaseId,
+        release: Box<ReleaseId>,
         /// What is missing.
         name: String,
     },
@@ -33,7 +33,7 @@ pub enum FetchError {
     #[error("the manifest of release {release} is refused: {source}")]
     Manifest {
         /// The release.
-        release: ReleaseId,
+        release: Box<ReleaseId>,
         /// Why.
         #[source]
         source: ManifestError,
@@ -42,7 +42,7 @@ pub enum FetchError {
     #[error("the manifest of release {release} is refused: {source}")]
     Untrusted {
         /// The release.
-        release: ReleaseId,
+        release: Box<ReleaseId>,
         /// Why.
         #[source]
         source: VerifyError,
@@ -51,15 +51,15 @@ pub enum FetchError {
     #[error("the registry has the manifest of release {found} in the place of that of {release}")]
     OtherRelease {
         /// The release.
-        release: ReleaseId,
+        release: Box<ReleaseId>,
         /// Whose manifest it is.
-        found: ReleaseId,
+        found: Box<ReleaseId>,
     },
     /// Manifest and metadata, each well signed, disagree about an artifact.
     #[error("the manifest of release {release} and the registry's metadata disagree about {name}")]
     Mixed {
         /// The release.
-        release: ReleaseId,
+        release: Box<ReleaseId>,
         /// The artifact.
         name: String,
     },

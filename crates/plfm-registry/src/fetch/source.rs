@@ -7,8 +7,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use jiff::Timestamp;
 use reqwest::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderName, IF_RANGE,
-    RANGE,
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderName, IF_RANGE, RANGE,
 };
 use reqwest::{Client, StatusCode, redirect};
 use rustix::fs::{Mode, OFlags};
@@ -142,7 +141,9 @@ impl Source {
             .and_then(|date| httpdate::parse_http_date(date).ok())
             .and_then(|date| Timestamp::try_from(date).ok());
         // A weak tag promises the same meaning, not the same bytes (RFC 9110, section 8.8.1).
-        let etag = text(headers, ETAG).filter(|etag| etag.starts_with('"')).map(str::to_owned);
+        let etag = text(headers, ETAG)
+            .filter(|etag| etag.starts_with('"'))
+            .map(str::to_owned);
         let body = response.bytes_stream().map(|piece| piece.map_err(ReadFault::Cut));
         Ok(Some(Opened {
             first,
@@ -196,7 +197,11 @@ async fn open_file(path: &Path, first: u64) -> Result<Opened, ReadFault> {
             Err(std::io::Error::other("it is not a regular file"))
         }
     });
-    let file = opened.await.map_err(std::io::Error::other).and_then(|file| file).map_err(fail)?;
+    let file = opened
+        .await
+        .map_err(std::io::Error::other)
+        .and_then(|file| file)
+        .map_err(fail)?;
     let mut file = tokio::fs::File::from_std(file);
     file.seek(SeekFrom::Start(first)).await.map_err(fail)?;
     let body = stream::try_unfold(file, move |mut file| async move {

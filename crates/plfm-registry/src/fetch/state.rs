@@ -23,7 +23,7 @@ const NEW_FILE: &str = "trusted.json.new";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TrustedState {
-    schema: String,
+    pub(crate) schema: String,
     /// When the last complete update was committed, by the host's clock.
     pub(crate) committed_at: Option<Timestamp>,
     /// The root metadata, as text.
@@ -115,7 +115,10 @@ impl TrustedState {
         }
         let state: Self = serde_json::from_slice(&content).map_err(|error| damaged(error.to_string()))?;
         if state.schema != SCHEMA {
-            return Err(damaged(format!("its schema is {:?}, not {SCHEMA:?}", state.schema)));
+            return Err(damaged(format!(
+                "its schema is {:?}, not {SCHEMA:?}",
+                state.schema
+            )));
         }
         Ok(Some(state))
     }

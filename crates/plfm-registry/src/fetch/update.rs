@@ -15,14 +15,15 @@ use plfm_release::{PublicKey, SIGNED_KEYRING_BYTES_MAX, Sha256Digest, SignedKeyr
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tough::schema::key::Key;
-use tough::schema::{Role as _, RoleType, Root, Signed, Timestamp as TimestampRole};
+use tough::schema::{RoleType, Root, Signed, Timestamp as TimestampRole};
 use tough::{ExpirationEnforcement, Limits, Repository, RepositoryLoader};
 use url::Url;
 
 use super::download::Wanted;
 use super::downloads::Downloads;
 use super::limits::{
-    ROOT_BYTES_MAX, ROOTS_PER_UPDATE_MAX, SNAPSHOT_BYTES_MAX, TARGETS_BYTES_MAX, TARGETS_MAX, TIMESTAMP_BYTES_MAX,
+    ROOT_BYTES_MAX, ROOTS_PER_UPDATE_MAX, SNAPSHOT_BYTES_MAX, TARGETS_BYTES_MAX, TARGETS_MAX,
+    TIMESTAMP_BYTES_MAX,
 };
 use super::metadata::{MetadataTransport, Record, Role};
 use super::source::Source;
@@ -122,7 +123,11 @@ impl Update<'_> {
             state,
             targets,
             keyring: keyring.map(|(_, keyring)| keyring),
-            expires_at: expiries(&repository).into_iter().map(|(_, _, at)| at).min().unwrap_or(self.now),
+            expires_at: expiries(&repository)
+                .into_iter()
+                .map(|(_, _, at)| at)
+                .min()
+                .unwrap_or(self.now),
             version: repository.timestamp().signed.version.get(),
         })
     }
@@ -187,7 +192,9 @@ impl Update<'_> {
             return false;
         };
         let expires = came.pointer("/signed/expires").and_then(Value::as_str);
-        let fresh = expires.and_then(|at| at.parse::<Timestamp>().ok()).is_some_and(|at| at > self.judged_at);
+        let fresh = expires
+            .and_then(|at| at.parse::<Timestamp>().ok())
+            .is_some_and(|at| at > self.judged_at);
         fresh && taken == came
     }
 
@@ -208,13 +215,18 @@ impl Update<'_> {
         }
     }
 
-    fn check_fresh(&self, repository: &Repository, server_says: Option<Timestamp>) -> Result<(), MetadataFault> {
+    fn check_fresh(
+        &self,
+        repository: &Repository,
+        server_says: Option<Timestamp>,
+    ) -> Result<(), MetadataFault> {
         for (role, version, expired_at) in expiries(repository) {
             if expired_at > self.judged_at {
                 continue;
             }
             let (role, now) = (role.to_string(), self.judged_at);
-            if let Some(server_says) = server_says.filter(|_| clock::is_suspect(now, expired_at, server_says)) {
+            if let Some(server_says) = server_says.filter(|_| clock::is_suspect(now, expired_at, server_says))
+            {
                 return Err(MetadataFault::ClockSuspect {
                     role,
                     expired_at,
@@ -222,10 +234,13 @@ impl Update<'_> {
                     server_says,
                 });
             }
-            let trusted: Option<Signed<TimestampRole>> =
-                self.state.timestamp.as_deref().and_then(|text| serde_json::from_str(text).ok());
-            let nothing_newer =
-                trusted.is_some_and(|trusted| trusted.signed.version >= repository.timestamp().signed.version);
+            let trusted: Option<Signed<TimestampRole>> = self
+                .state
+                .timestamp
+                .as_deref()
+                .and_then(|text| serde_json::from_str(text).ok());
+            let nothing_newer = trusted
+                .is_some_and(|trusted| trusted.signed.version >= repository.timestamp().signed.version);
             return Err(if nothing_newer {
                 MetadataFault::Frozen {
                     role,
@@ -252,7 +267,9 @@ impl Update<'_> {
         let kept = self.state.keyring.as_ref();
         let Some(target) = targets.get(KEYRING_TARGET) else {
             return match kept {
-                Some(kept) => Err(MetadataFault::KeyringGone { trusted: kept.version }),
+                Some(kept) => Err(MetadataFault::KeyringGone {
+                    trusted: kept.version,
+                }),
                 None => Ok(None),
             };
         };
@@ -283,7 +300,12 @@ impl Update<'_> {
             sha256: target.sha256,
             size_bytes: target.size_bytes,
         };
-        let fetched = self.downloads.slot(&wanted).fetch().await.map_err(MetadataFault::KeyringDownload)?;
+        let fetched = self
+            .downloads
+            .slot(&wanted)
+            .fetch()
+            .await
+            .map_err(MetadataFault::KeyringDownload)?;
         tokio::task::spawn_blocking(move || fs::read_to_string(fetched.path()))
             .await
             .map_err(std::io::Error::other)
@@ -307,7 +329,10 @@ const LIMITS: Limits = Limits {
 pub(super) fn verify_keyring(bytes: &[u8], root: &Root) -> Result<VerifiedKeyring, MetadataFault> {
     let keys: Vec<_> = root.keys(RoleType::Root).filter_map(public_key).collect();
     // A root without a root role verifies nothing, itself included; the number does not matter.
-    let threshold = root.roles.get(&RoleType::Root).map_or(NonZeroU64::MAX, |role| role.threshold);
+    let threshold = root
+        .roles
+        .get(&RoleType::Root)
+        .map_or(NonZeroU64::MAX, |role| role.threshold);
     SignedKeyring::verify(bytes, &keys, threshold).map_err(MetadataFault::Keyring)
 }
 
@@ -331,14 +356,37 @@ fn check_targets(repository: &Repository) -> Result<BTreeMap<String, TrustedTarg
 
 /// Role, version and expiry of the four, in the order in which a publisher has to renew them.
 fn expiries(repository: &Repository) -> [(Role, u64, Timestamp); 4] {
-    let (root, timestamp) = (&repository.root().signed, &repository.timestamp().signed);
-    let (snapshot, targets) = (&repository.snapshot().signed, &repository.targets().signed);
     [
-        (Role::Root, root.version().get(), root.expires()),
-        (Role::Timestamp, timestamp.version().get(), timestamp.expires()),
-        (Role::Snapshot, snapshot.version().get(), snapshot.expires()),
-        (Role::Targets, targets.version().get(), targets.expires()),
+        (
+            Role::Root,
+            version(&repository.root().signed),
+            expiry(&repository.root().signed),
+        ),
+        (
+            Role::Timestamp,
+            version(&repository.timestamp().signed),
+            expiry(&repository.timestamp().signed),
+        ),
+        (
+            Role::Snapshot,
+            version(&repository.snapshot().signed),
+            expiry(&repository.snapshot().signed),
+        ),
+        (
+            Role::Targets,
+            version(&repository.targets().signed),
+            expiry(&repository.targets().signed),
+        ),
     ]
+}
+
+fn version(role: &impl tough::schema::Role) -> u64 {
+    role.version().get()
+}
+
+/// When a role expires. tough has a time type of another version; what does not fit ours has expired.
+fn expiry(role: &impl tough::schema::Role) -> Timestamp {
+    Timestamp::from_nanosecond(role.expires().as_nanosecond()).unwrap_or(Timestamp::MIN)
 }
 
 /// The keys of timestamp and snapshot.

@@ -61,7 +61,9 @@ pub enum MetadataFault {
         what: String,
     },
     /// A root between the trusted one and a later one is missing.
-    #[error("the mirror has root version {offered} and not the one after version {trusted}, which leads there")]
+    #[error(
+        "the mirror has root version {offered} and not the one after version {trusted}, which leads there"
+    )]
     RootGap {
         /// The trusted root.
         trusted: u64,
@@ -172,7 +174,10 @@ impl MetadataFault {
         match self {
             Self::Read { fault, .. } if !fault.is_deceit() => 0,
             Self::Deadline(_) | Self::WorkingCopy(_) | Self::KeyringDownload(_) => 0,
-            Self::Expired { .. } | Self::Frozen { .. } | Self::ClockSuspect { .. } | Self::TooManyRoots(_) => 1,
+            Self::Expired { .. }
+            | Self::Frozen { .. }
+            | Self::ClockSuspect { .. }
+            | Self::TooManyRoots(_) => 1,
             _ => 2,
         }
     }

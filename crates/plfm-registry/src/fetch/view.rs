@@ -87,7 +87,9 @@ impl TrustedView {
             id.kernel.artifact_name().to_string(),
             id.initramfs.artifact_name().to_string(),
         ];
-        names.iter().try_fold(0_u64, |sum, name| sum.checked_add(self.targets.get(name)?.size_bytes))
+        names.iter().try_fold(0_u64, |sum, name| {
+            sum.checked_add(self.targets.get(name)?.size_bytes)
+        })
     }
 }
 
@@ -132,7 +134,13 @@ mod tests {
 
     #[test]
     fn other_targets_are_no_releases() {
-        for name in ["keyring.json", "manifest-.json", "manifest-x--y.json", "manifest-../..--x.json", "manifest"] {
+        for name in [
+            "keyring.json",
+            "manifest-.json",
+            "manifest-x--y.json",
+            "manifest-../..--x.json",
+            "manifest",
+        ] {
             assert_eq!(listed_release(name), None, "{name}");
         }
     }
