@@ -8,4 +8,5 @@
 //! targets/<sha256>.<name>      every file of every release ("consistent snapshots")
 //! ```
 
+pub mod fetch;
 pub mod layout;
