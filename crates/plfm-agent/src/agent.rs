@@ -1,19 +1,24 @@
 //! What all requests share: the cache, the backend, and the instances.
 
+mod registry;
+mod releases;
+mod retention;
+mod scrub;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use jiff::Timestamp;
-use plfm_api::{CreateInstance, Host, Instance, NetworkMode, Release, ReleaseState};
-use plfm_cache::{Cache, InstalledRelease, Trust};
-use plfm_release::{Architecture, Keyring, MANIFEST_BYTES_MAX, Protocol, ReleaseId, SignedManifest};
+use plfm_api::{CreateInstance, Host, Instance, NetworkMode};
+use plfm_cache::{Cache, Trust};
+use plfm_release::{Architecture, Keyring, Protocol};
 use plfm_vmm::tap::TapSupport;
 use plfm_vmm::{Accelerator, Backend};
 use tracing::{info, warn};
 
+use self::registry::RegistryLink;
 use crate::instance::{self, BootPlan, Command, Handle, Setting};
 use crate::problem::{ApiError, chain};
 use crate::settings::Settings;
@@ -35,6 +40,9 @@ struct Shared {
     backend: Backend,
     tap: TapSupport,
     instances: Mutex<BTreeMap<String, Handle>>,
+    registry: Option<RegistryLink>,
+    /// Held while the file of what must stay is changed.
+    wishes: Mutex<()>,
 }
 
 impl Agent {
@@ -43,8 +51,9 @@ impl Agent {
         make_private_dir(&settings.state_dir)?;
         make_private_dir(&settings.instances_dir())?;
         make_private_dir(&settings.run_dir)?;
+        let registry = RegistryLink::open(&settings)?;
         let trust = Trust {
-            keyring: load_keyring(&settings.keyring)?,
+            keyring: trusted_keyring(&settings, registry.as_ref())?,
             channel: settings.channel.clone(),
             arch: Architecture::X86_64,
             agent_version: agent_version(),
@@ -69,6 +78,8 @@ impl Agent {
             backend,
             tap,
             instances: Mutex::new(instances),
+            registry,
+            wishes: Mutex::default(),
         };
         Ok(Self(Arc::new(shared)))
     }
@@ -80,13 +91,18 @@ impl Agent {
     /// Reads the keyring again: a key that was revoked in it stops the next boot, and nothing that runs.
     /// On an error the keys stay as they are.
     pub fn reload_keyring(&self) {
-        match load_keyring(&self.0.settings.keyring) {
-            Ok(keyring) => {
-                self.0.cache.replace_keyring(keyring);
-                info!("keyring read again");
-            }
-            Err(error) => warn!("the keyring stays as it was: {error:#}"),
+        match self.trust_keys() {
+            Ok(()) => info!("keyring read again"),
+            Err(error) => warn!("the keyring stays as it was: {error}"),
         }
+    }
+
+    /// Trusts the keys of now: the registry's, or the file's.
+    fn trust_keys(&self) -> Result<(), ApiError> {
+        let keyring = trusted_keyring(&self.0.settings, self.0.registry.as_ref())
+            .map_err(|error| ApiError::internal("keyring_unreadable", format!("{error:#}")))?;
+        self.0.cache.replace_keyring(keyring);
+        Ok(())
     }
 
     pub fn host(&self) -> Host {
@@ -99,155 +115,6 @@ impl Agent {
                 .unwrap_or("on")
                 .to_owned(),
         }
-    }
-
-    /// Verifies and installs the release in `directory`. Blocking.
-    pub fn install(&self, directory: &Path, make_current: bool) -> Result<Release, ApiError> {
-        let bytes = read_bounded(&directory.join("manifest.json"), MANIFEST_BYTES_MAX as u64 + 1).map_err(
-            |error| {
-                ApiError::invalid(
-                    "manifest_unreadable",
-                    format!("cannot read the manifest in {}: {error}", directory.display()),
-                )
-            },
-        )?;
-        let signed = SignedManifest::parse(&bytes).map_err(|error| cache_error(error.code(), &error))?;
-        let manifest = self
-            .0
-            .cache
-            .verify(signed, Timestamp::now())
-            .map_err(|error| cache_error(error.code(), &error))?;
-        let mut open = |artifact: &plfm_release::Artifact| -> std::io::Result<Box<dyn std::io::Read>> {
-            Ok(Box::new(open_regular(
-                &directory.join(artifact.name.to_string()),
-            )?))
-        };
-        let staged = self
-            .0
-            .cache
-            .stage(&manifest, &mut open)
-            .map_err(|error| cache_error(error.code(), &error))?;
-        let release = staged
-            .install(Timestamp::now())
-            .map_err(|error| cache_error(error.code(), &error))?;
-        info!(release = %release.id(), "installed");
-        if make_current {
-            self.make_current(&release)?;
-        }
-        Ok(self.describe(release.id().clone(), Ok(release)))
-    }
-
-    /// Makes an installed release current. Blocking.
-    pub fn set_current(&self, text: &str) -> Result<Release, ApiError> {
-        let release = self.find_release(text)?;
-        self.make_current(&release)?;
-        Ok(self.describe(release.id().clone(), Ok(release)))
-    }
-
-    fn make_current(&self, release: &InstalledRelease) -> Result<(), ApiError> {
-        self.0
-            .cache
-            .set_current(release)
-            .map_err(|error| cache_error(error.code(), &error))?;
-        info!(release = %release.id(), "current");
-        Ok(())
-    }
-
-    /// All releases on this host. Blocking.
-    pub fn releases(&self) -> Result<Vec<Release>, ApiError> {
-        let list = self
-            .0
-            .cache
-            .list()
-            .map_err(|error| cache_error(error.code(), &error))?;
-        Ok(list
-            .into_iter()
-            .map(|(id, release)| self.describe(id, release))
-            .collect())
-    }
-
-    fn describe(
-        &self,
-        id: ReleaseId,
-        release: Result<InstalledRelease, plfm_cache::ReleaseError>,
-    ) -> Release {
-        let running = self
-            .list()
-            .into_iter()
-            .filter(|instance| instance.release == id && !instance.state.is_over());
-        let instances = running.count();
-        match release {
-            Ok(release) => {
-                let is_current = matches!(self.0.cache.current(), Ok(Some(current)) if *current.id() == id);
-                let manifest = release.manifest();
-                Release {
-                    state: if is_current {
-                        ReleaseState::Current
-                    } else {
-                        ReleaseState::Installed
-                    },
-                    problem: None,
-                    installed_at: Some(release.installed_at()),
-                    protocol: Some(release.protocol().0),
-                    key_id: SignedManifest::parse(release.manifest_bytes())
-                        .ok()
-                        .map(|signed| signed.key_id()),
-                    kernel_sha256: Some(manifest.kernel.sha256),
-                    initramfs_sha256: Some(manifest.initramfs.sha256),
-                    instances,
-                    id,
-                }
-            }
-            Err(error) => Release {
-                id,
-                state: ReleaseState::Refused,
-                problem: Some(chain(&error)),
-                installed_at: None,
-                protocol: None,
-                key_id: None,
-                kernel_sha256: None,
-                initramfs_sha256: None,
-                instances,
-            },
-        }
-    }
-
-    fn find_release(&self, text: &str) -> Result<InstalledRelease, ApiError> {
-        let list = self
-            .0
-            .cache
-            .list()
-            .map_err(|error| cache_error(error.code(), &error))?;
-        let mut matching: Vec<_> = list.into_iter().filter(|(id, _)| id.matches(text)).collect();
-        if matching.len() > 1 {
-            let ids: Vec<String> = matching.iter().map(|(id, _)| id.to_string()).collect();
-            let detail = format!("{text:?} could be any of {}", ids.join(", "));
-            return Err(ApiError::conflict("release_ambiguous", detail).hint("give the whole id"));
-        }
-        let (_, release) = matching.pop().ok_or_else(|| {
-            ApiError::not_found(
-                "release_unknown",
-                format!("no release {text:?} is installed on this host"),
-            )
-            .hint("see `plfm release list`, or install it with `plfm release install DIR`")
-        })?;
-        release.map_err(|error| cache_error(error.code(), &error))
-    }
-
-    fn choose_release(&self, requested: Option<&str>) -> Result<(InstalledRelease, &'static str), ApiError> {
-        if let Some(text) = requested {
-            return Ok((self.find_release(text)?, "requested"));
-        }
-        let current = self
-            .0
-            .cache
-            .current()
-            .map_err(|error| cache_error(error.code(), &error))?;
-        let release = current.ok_or_else(|| {
-            ApiError::conflict("no_current_release", "this host has no current release to boot")
-                .hint("install one with `plfm release install DIR --current`")
-        })?;
-        Ok((release, "current"))
     }
 
     /// Creates an instance and starts it.
@@ -431,6 +298,19 @@ fn make_private_dir(path: &Path) -> anyhow::Result<()> {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
     };
     make().with_context(|| format!("cannot make {}", path.display()))
+}
+
+/// The keys that this host trusts: those that a threshold of the registry's root keys signed, and, as long as none came
+/// from there, those of the file. A key that the file revokes is revoked, whatever the registry says: the file is the
+/// operator's brake.
+fn trusted_keyring(settings: &Settings, registry: Option<&RegistryLink>) -> anyhow::Result<Keyring> {
+    let Some(delivered) = registry.and_then(RegistryLink::keyring) else {
+        return load_keyring(&settings.keyring);
+    };
+    if !settings.keyring.exists() {
+        return Ok(delivered);
+    }
+    Ok(delivered.with_revocations_of(&load_keyring(&settings.keyring)?))
 }
 
 fn load_keyring(path: &Path) -> anyhow::Result<Keyring> {

@@ -13,6 +13,7 @@
 //! in memory only.
 
 mod agent;
+mod durable;
 mod instance;
 mod network;
 mod problem;
@@ -59,9 +60,13 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let agent = agent::Agent::start(settings).await?;
     let listener = server::listen(agent.settings())?;
     info!(socket = %agent.settings().socket().display(), "ready");
-    let reloading = tokio::spawn(reload_on_hangup(agent.clone()));
+    let background = [
+        tokio::spawn(reload_on_hangup(agent.clone())),
+        tokio::spawn(agent.clone().follow_registry()),
+        tokio::spawn(agent.clone().scrub_now_and_then()),
+    ];
     server::serve(listener, agent.clone(), shutdown_signal()).await?;
-    reloading.abort();
+    background.iter().for_each(tokio::task::JoinHandle::abort);
     info!("stopping all instances");
     agent.stop_all().await;
     Ok(())

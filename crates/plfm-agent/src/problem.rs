@@ -14,6 +14,12 @@ pub struct ApiError {
     hint: Option<String>,
 }
 
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.detail, self.code)
+    }
+}
+
 /// `error` and its causes on one line: `a: b: c`.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

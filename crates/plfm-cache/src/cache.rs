@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use jiff::Timestamp;
 use plfm_release::{
-    Architecture, Channel, Keyring, Protocol, ReleaseId, Sha256Digest, SignedManifest, VerifiedManifest,
-    VerifyError,
+    Architecture, Artifact, Channel, Keyring, Protocol, ReleaseId, Sha256Digest, SignedManifest,
+    VerifiedManifest, VerifyError,
 };
 
 use crate::blob::Verified;
 use crate::hold::Holds;
+use crate::installed::open_artifact;
 use crate::record::{self, Record};
 use crate::tree::Tree;
 use crate::{Disk, DiskError, HostDisk, InstalledRelease, ReleaseError, Repair, repair};
@@ -147,6 +148,24 @@ impl Cache {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .keyring = keyring;
+    }
+
+    /// The keys that are trusted now.
+    pub fn keyring(&self) -> Keyring {
+        self.shared.trust().keyring.clone()
+    }
+
+    /// The release that is current, whether or not it can be booted now.
+    ///
+    /// # Errors
+    /// [`ReleaseError`] when the record of what is current makes no sense.
+    pub fn current_id(&self) -> Result<Option<ReleaseId>, ReleaseError> {
+        record::current_id(&self.shared.tree)
+    }
+
+    /// Whether an artifact is on this host and is what its manifest says.
+    pub fn has(&self, artifact: &Artifact) -> bool {
+        open_artifact(&self.shared, artifact).is_ok()
     }
 
     /// Verifies a manifest that arrived at `now`, by what this cache trusts.

@@ -3,14 +3,15 @@
 //! An exit is durable here before the guest is let go, so an instance never counts as stopped without one.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use plfm_api::{Instance, InstanceExit, InstanceState};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
+
+use crate::durable;
 
 use super::{Handle, ended_handle};
 
@@ -60,13 +61,7 @@ impl ProcessId {
 
 /// Writes the record, whole and synced. Blocking.
 pub fn save(dir: &Path, record: &Record) -> std::io::Result<()> {
-    let temporary = dir.join("instance.json.new");
-    let mut file = File::create(&temporary)?;
-    serde_json::to_writer_pretty(&mut file, record)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&temporary, dir.join("instance.json"))?;
-    File::open(dir)?.sync_all()
+    durable::replace_json(dir, "instance.json", record)
 }
 
 /// Where the console's output is: in the run directory while the VM runs, in the instance's directory afterwards.

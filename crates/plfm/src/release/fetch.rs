@@ -97,7 +97,7 @@ fn render(registry: &Registry) -> String {
         ("registry", registry.mirrors.join(", ")),
         ("found fresh", time(registry.updated_at)),
         ("fresh until", time(registry.expires_at)),
-        ("keyring", keyring.unwrap_or_else(|| "the host\'s own".to_owned())),
+        ("keyring", keyring.unwrap_or_else(|| "the host's own".to_owned())),
     ];
     if let Some(problem) = &registry.problem {
         fields.push(("problem", format!("{} ({})", problem.detail, problem.code)));
