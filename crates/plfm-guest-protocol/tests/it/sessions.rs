@@ -8,7 +8,7 @@ fn hello() -> Hello {
         guest_init_version: "1.0.0".into(),
         guest_init_protocol: PROTOCOL,
         instance_id: "i-1".into(),
-        boot_id: "b".into(),
+        boot_id: "3f0a3c1e-7b1e-4a59-8a35-0c9f0e7a9d11".into(),
     }
 }
 
