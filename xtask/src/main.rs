@@ -5,6 +5,7 @@
 //!                                              ──> test
 //!                                              ──> bench
 //! reproduce: the same release again, from another directory
+//! fuzz: the guest protocol against bytes that nobody would send
 //! ```
 //!
 //! Every task makes what it needs and may be run again at any time.
@@ -13,6 +14,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod lab;
 mod reproduce;
 mod setup;
@@ -60,6 +62,17 @@ enum Task {
         #[arg(long)]
         kernel: bool,
     },
+    /// Fuzz the guest protocol: one target, or all (nightly toolchain and cargo-fuzz)
+    Fuzz {
+        /// The target; all of them, if none is named
+        target: Option<String>,
+        /// How long each target runs
+        #[arg(long, value_name = "N", default_value_t = 600)]
+        seconds: u64,
+        /// Keep of the corpus only what adds coverage, instead of fuzzing
+        #[arg(long)]
+        minimize: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -79,5 +92,10 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Test { args } => test::run(&args),
         Task::Bench(bench) => bench.run(),
         Task::Reproduce { kernel } => reproduce::run(kernel),
+        Task::Fuzz {
+            target,
+            seconds,
+            minimize,
+        } => fuzz::run(target.as_deref(), seconds, minimize),
     }
 }

@@ -8,7 +8,10 @@ const KEY: &str = "plfm.instance_id=";
 pub fn check(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let parsed = Cmdline::parse(&text);
-    let last = text.split_ascii_whitespace().rev().find_map(|word| word.strip_prefix(KEY));
+    let last = text
+        .split_ascii_whitespace()
+        .rev()
+        .find_map(|word| word.strip_prefix(KEY));
     match (&parsed, last) {
         (Ok(cmdline), Some(id)) => {
             assert_eq!(cmdline.instance_id, id);
@@ -24,5 +27,8 @@ pub fn check(bytes: &[u8]) {
     }
     let later = Cmdline::parse(&format!("{text} {KEY}later"));
     assert_eq!(later.map(|cmdline| cmdline.instance_id).as_deref(), Ok("later"));
-    assert_eq!(Cmdline::parse(&format!("quiet panic=-1 {text}")).is_ok(), parsed.is_ok() && !text.is_empty());
+    assert_eq!(
+        Cmdline::parse(&format!("quiet panic=-1 {text}")).is_ok(),
+        parsed.is_ok() && !text.is_empty()
+    );
 }

@@ -22,7 +22,10 @@ pub fn check(bytes: &[u8]) {
         assert_contract(&config);
     }
     let printed = serde_json::to_string(&config).expect("a config has a JSON form");
-    assert_eq!(serde_json::from_str::<Config>(&printed).as_ref().ok(), Some(&config));
+    assert_eq!(
+        serde_json::from_str::<Config>(&printed).as_ref().ok(),
+        Some(&config)
+    );
     assert_guest_agrees(&config, verdict.is_ok());
 }
 
@@ -51,11 +54,21 @@ fn assert_guest_agrees(config: &Config, accepted: bool) {
 
 fn assert_contract(config: &Config) {
     assert_eq!(config.config_version, CONFIG_VERSION);
-    assert!(config.required_features.iter().all(|name| FEATURES.contains(&name.as_str())));
+    assert!(
+        config
+            .required_features
+            .iter()
+            .all(|name| FEATURES.contains(&name.as_str()))
+    );
     let workload = &config.workload;
     assert!(workload.argv.first().is_some_and(|program| !program.is_empty()));
     assert!(workload.argv.iter().all(|argument| !argument.contains('\0')));
-    assert!(workload.env.keys().all(|key| !key.is_empty() && !key.contains(['=', '\0'])));
+    assert!(
+        workload
+            .env
+            .keys()
+            .all(|key| !key.is_empty() && !key.contains(['=', '\0']))
+    );
     assert!(workload.cwd.starts_with('/'));
     assert!(signal_number(&workload.stop_signal).is_some_and(|number| (1..=64).contains(&number)));
     assert!(workload.stop_grace_seconds <= 3_600);
@@ -64,7 +77,10 @@ fn assert_contract(config: &Config) {
         assert!(path.is_absolute() && path.parent().is_some());
         for ancestor in path.ancestors() {
             let ancestor = ancestor.to_str().expect("UTF-8");
-            assert!(!["/proc", "/sys", "/dev", "/run", "/tmp"].contains(&ancestor), "{ancestor}");
+            assert!(
+                !["/proc", "/sys", "/dev", "/run", "/tmp"].contains(&ancestor),
+                "{ancestor}"
+            );
         }
         assert!(!is_reserved_mountpoint(&mount.mountpoint));
         assert!(!mount.mountpoint.split('/').any(|part| part == ".."));

@@ -8,11 +8,15 @@ use super::pieces::pieces;
 
 /// Reads everything after the first byte, which seeds the cuts, whole and in pieces.
 pub fn check(input: &[u8]) {
-    let Some((seed, bytes)) = input.split_first() else { return };
+    let Some((seed, bytes)) = input.split_first() else {
+        return;
+    };
     let (frames, error) = decode(&[bytes]);
     assert_eq!(decode(&pieces(*seed, bytes)), (frames.clone(), error.clone()));
     let encoded: Vec<u8> = frames.iter().flat_map(encode).collect();
-    let rest = bytes.strip_prefix(encoded.as_slice()).expect("the frames are the beginning of the stream");
+    let rest = bytes
+        .strip_prefix(encoded.as_slice())
+        .expect("the frames are the beginning of the stream");
     assert_eq!(error.is_some(), is_broken(rest));
     for frame in &frames {
         check_payload(frame);
@@ -20,7 +24,13 @@ pub fn check(input: &[u8]) {
     let stream = encode_frame(FrameType::Stdin, bytes);
     let (frames, error) = decode(&[&stream]);
     assert_eq!(error, None);
-    assert_eq!(frames.into_iter().flat_map(|frame| frame.payload).collect::<Vec<u8>>(), bytes);
+    assert_eq!(
+        frames
+            .into_iter()
+            .flat_map(|frame| frame.payload)
+            .collect::<Vec<u8>>(),
+        bytes
+    );
 }
 
 /// A frame with an empty payload is taken, but never made.
@@ -42,7 +52,11 @@ fn decode(pieces: &[&[u8]]) -> (Vec<Frame>, Option<FrameError>) {
                 Ok(None) => break,
                 Err(error) => {
                     decoder.push(&[0, 0, 0, 1, 2]);
-                    assert_eq!(decoder.next_frame(), Err(error.clone()), "an error is the last word");
+                    assert_eq!(
+                        decoder.next_frame(),
+                        Err(error.clone()),
+                        "an error is the last word"
+                    );
                     assert_eq!(decoder.buffered_bytes(), 0);
                     return (frames, Some(error));
                 }
@@ -66,7 +80,10 @@ fn check_payload(frame: &Frame) {
         FrameType::Control => {
             if let Ok(control) = serde_json::from_slice::<ExecControl>(&frame.payload) {
                 let printed = serde_json::to_vec(&control).expect("JSON");
-                assert_eq!(serde_json::from_slice::<ExecControl>(&printed).ok(), Some(control));
+                assert_eq!(
+                    serde_json::from_slice::<ExecControl>(&printed).ok(),
+                    Some(control)
+                );
             }
         }
         FrameType::Exit => {

@@ -6,7 +6,9 @@ use super::pieces::pieces;
 
 /// Reads everything after the first byte, which seeds the cuts, whole and in pieces.
 pub fn check(input: &[u8]) {
-    let Some((seed, bytes)) = input.split_first() else { return };
+    let Some((seed, bytes)) = input.split_first() else {
+        return;
+    };
     let whole = decode(&[bytes]);
     assert_eq!(decode(&pieces(*seed, bytes)), whole);
     assert_eq!(expected(bytes), whole);
@@ -22,7 +24,11 @@ fn decode(pieces: &[&[u8]]) -> (Vec<String>, Option<LineError>) {
                 Ok(None) => break,
                 Err(error) => {
                     decoder.push(b"more\n");
-                    assert_eq!(decoder.next_line(), Err(error.clone()), "an error is the last word");
+                    assert_eq!(
+                        decoder.next_line(),
+                        Err(error.clone()),
+                        "an error is the last word"
+                    );
                     assert_eq!(decoder.buffered_bytes(), 0);
                     return (lines, Some(error));
                 }

@@ -30,15 +30,24 @@ pub fn check(bytes: &[u8]) {
         check_entry(key, value);
     }
     if let Some(key) = keys.first() {
-        assert_refused(text, &format!("{key}=again"), |error| matches!(error, SecretsError::DuplicateKey(_)));
+        assert_refused(text, &format!("{key}=again"), |error| {
+            matches!(error, SecretsError::DuplicateKey(_))
+        });
     }
-    assert_refused(text, "NEW_KEY_=a\rb", |error| matches!(error, SecretsError::ControlCharacter(_)));
-    assert_refused(text, "lower=x", |error| matches!(error, SecretsError::NotAnEntry(_)));
+    assert_refused(text, "NEW_KEY_=a\rb", |error| {
+        matches!(error, SecretsError::ControlCharacter(_))
+    });
+    assert_refused(text, "lower=x", |error| {
+        matches!(error, SecretsError::NotAnEntry(_))
+    });
 }
 
 fn check_entry(key: &str, value: &str) {
     assert!((1..=128).contains(&key.len()), "a key of {} bytes", key.len());
-    assert!(key.chars().all(|c| matches!(c, 'A'..='Z' | '_' | '0'..='9')), "{key}");
+    assert!(
+        key.chars().all(|c| matches!(c, 'A'..='Z' | '_' | '0'..='9')),
+        "{key}"
+    );
     assert!(!key.starts_with(|c: char| c.is_ascii_digit()), "{key}");
     match value.strip_prefix("base64:") {
         // Four characters are at most three bytes.

@@ -4,15 +4,17 @@
 use std::collections::VecDeque;
 
 use plfm_guest_protocol::{
-    Config, Exit, Failure, GuestEvent, GuestMessage, GuestSession, Hello, HostEvent, HostMessage, HostSession,
-    PROTOCOL, ProtocolError, Reason, Stage, Status,
+    Config, Exit, Failure, GuestEvent, GuestMessage, GuestSession, Hello, HostEvent, HostMessage,
+    HostSession, PROTOCOL, ProtocolError, Reason, Stage, Status,
 };
 
 use super::pieces::pieces;
 
 /// The first byte chooses: garbage for both ends, or a script.
 pub fn check(input: &[u8]) {
-    let Some((mode, rest)) = input.split_first() else { return };
+    let Some((mode, rest)) = input.split_first() else {
+        return;
+    };
     if mode.is_multiple_of(2) {
         garbage(*mode, rest);
     } else {
@@ -174,7 +176,9 @@ impl Host {
             (Self::Acked, Tell::Applied) => Some(Self::Applied),
             (Self::Applied, Tell::Ready) => Some(Self::Ready),
             (Self::Ready, Tell::Exited) => Some(Self::Over),
-            (Self::Greeted | Self::ConfigSent | Self::Acked | Self::Applied, Tell::Failed) => Some(Self::Over),
+            (Self::Greeted | Self::ConfigSent | Self::Acked | Self::Applied, Tell::Failed) => {
+                Some(Self::Over)
+            }
             _ => None,
         }
     }
@@ -184,7 +188,9 @@ impl Host {
         match (self, say) {
             (Self::Greeted, Say::Config) => Some(Self::ConfigSent),
             (Self::Greeted, Say::Reject) => Some(Self::Over),
-            (Self::ConfigSent | Self::Acked | Self::Applied | Self::Ready, Say::Stop | Say::Signal) => Some(self),
+            (Self::ConfigSent | Self::Acked | Self::Applied | Self::Ready, Say::Stop | Say::Signal) => {
+                Some(self)
+            }
             _ => None,
         }
     }
@@ -207,8 +213,16 @@ fn status(tell: Tell) -> Status {
     };
     match tell {
         Tell::Applied => Status::ConfigApplied { timestamp },
-        Tell::Ready => Status::Ready { timestamp, stages: Vec::new(), memory: None },
-        Tell::Failed => Status::Failed { timestamp, failure, stages: Vec::new() },
+        Tell::Ready => Status::Ready {
+            timestamp,
+            stages: Vec::new(),
+            memory: None,
+        },
+        Tell::Failed => Status::Failed {
+            timestamp,
+            failure,
+            stages: Vec::new(),
+        },
         Tell::Exited => Status::Exited { timestamp, exit },
         Tell::Hello | Tell::OtherHello | Tell::Ack | Tell::OtherAck => panic!("{tell:?} is no status"),
     }
@@ -216,7 +230,10 @@ fn status(tell: Tell) -> Status {
 
 /// The line of a message of the guest.
 pub fn told(tell: Tell) -> Vec<u8> {
-    let ack = |generation| GuestMessage::Ack { config_version: "v1".to_owned(), generation };
+    let ack = |generation| GuestMessage::Ack {
+        config_version: "v1".to_owned(),
+        generation,
+    };
     let message = match tell {
         Tell::Hello => GuestMessage::Hello(hello(PROTOCOL)),
         Tell::OtherHello => GuestMessage::Hello(hello(PROTOCOL + 1)),
@@ -233,9 +250,16 @@ pub fn told(tell: Tell) -> Vec<u8> {
 pub fn said(say: Say) -> Vec<u8> {
     let message = match say {
         Say::Config => HostMessage::Config(Box::new(config())),
-        Say::Reject => HostMessage::Reject { code: "no".to_owned(), detail: String::new() },
-        Say::Stop => HostMessage::Stop { grace_seconds: Some(1) },
-        Say::Signal => HostMessage::Signal { signal: "HUP".to_owned() },
+        Say::Reject => HostMessage::Reject {
+            code: "no".to_owned(),
+            detail: String::new(),
+        },
+        Say::Stop => HostMessage::Stop {
+            grace_seconds: Some(1),
+        },
+        Say::Signal => HostMessage::Signal {
+            signal: "HUP".to_owned(),
+        },
     };
     let mut line = serde_json::to_vec(&message).expect("JSON");
     line.push(b'\n');
@@ -270,7 +294,10 @@ struct Link<T> {
 
 impl<T> Link<T> {
     fn new() -> Self {
-        Self { bytes: VecDeque::new(), messages: VecDeque::new() }
+        Self {
+            bytes: VecDeque::new(),
+            messages: VecDeque::new(),
+        }
     }
 
     fn send(&mut self, bytes: &[u8], message: T) {

@@ -7,4 +7,9 @@
 )]
 
 mod config;
+mod corpus;
+mod generated;
+mod machines;
+mod reports;
 mod sessions;
+mod text;
