@@ -1,7 +1,8 @@
-//! The fuzz targets of `plfm-guest-protocol`, one after the other. What they find stays in `fuzz/corpus` and
-//! `fuzz/artifacts` of that crate; `--minimize` keeps of the corpus only what adds coverage.
+//! The fuzz targets of `plfm-guest-protocol`, one after the other. They begin with the checked-in corpus and leave it
+//! as it is: what they find is in `fuzz/found`, what breaks them in `fuzz/artifacts` of that crate.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,38 +16,29 @@ const FUZZ_DIR: &str = "crates/plfm-guest-protocol/fuzz";
 const INPUT_BYTES_MAX: usize = 16 * 1024;
 
 /// Runs `target`, or all of them, for `seconds` each.
-pub fn run(target: Option<&str>, seconds: u64, minimize: bool) -> anyhow::Result<()> {
-    ensure_tools()?;
+pub fn run(target: Option<&str>, seconds: u64) -> anyhow::Result<()> {
     let dir = root().join(FUZZ_DIR);
     let targets = chosen(&targets(&dir)?, target)?;
+    ensure_tools()?;
     for target in &targets {
-        let (verb, arguments) = if minimize {
-            ("cmin", vec![format!("-max_len={INPUT_BYTES_MAX}")])
-        } else {
-            ("run", arguments(&dir, target, seconds))
-        };
-        step(&format!("fuzz {verb} {target}"));
+        step(&format!("fuzzing {target} for {seconds} s"));
+        let found = format!("found/{target}");
+        fs::create_dir_all(dir.join(&found)).with_context(|| format!("cannot make {found}"))?;
         // Not `cargo +nightly`: inside of a task, `cargo` may be that of the stable toolchain itself.
         let mut command = Command::new("rustup");
         command
-            .args(["run", "nightly", "cargo", "fuzz", verb, "--fuzz-dir", "."])
-            .arg(target)
-            .arg("--")
-            .args(arguments)
+            .args(["run", "nightly", "cargo", "fuzz", "run", "--fuzz-dir", "."])
+            .args([target.as_str(), &found, &format!("corpus/{target}"), "--"])
+            .args([
+                format!("-max_total_time={seconds}"),
+                format!("-max_len={INPUT_BYTES_MAX}"),
+                format!("-dict=dictionaries/{target}.dict"),
+                "-print_final_stats=1".to_owned(),
+            ])
             .current_dir(&dir);
         shell::run(&mut command)?;
     }
     Ok(())
-}
-
-fn arguments(dir: &Path, target: &str, seconds: u64) -> Vec<String> {
-    let dictionary = dir.join("dictionaries").join(format!("{target}.dict"));
-    vec![
-        format!("-max_total_time={seconds}"),
-        format!("-max_len={INPUT_BYTES_MAX}"),
-        format!("-dict={}", dictionary.display()),
-        "-print_final_stats=1".to_owned(),
-    ]
 }
 
 /// Says what is missing: neither is part of what the other tasks need.
@@ -69,8 +61,7 @@ fn ensure_tools() -> anyhow::Result<()> {
 
 fn targets(dir: &Path) -> anyhow::Result<Vec<String>> {
     let sources = dir.join("fuzz_targets");
-    let entries =
-        std::fs::read_dir(&sources).with_context(|| format!("cannot list {}", sources.display()))?;
+    let entries = fs::read_dir(&sources).with_context(|| format!("cannot list {}", sources.display()))?;
     let paths: Vec<PathBuf> = entries
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;

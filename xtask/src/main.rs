@@ -69,9 +69,6 @@ enum Task {
         /// How long each target runs
         #[arg(long, value_name = "N", default_value_t = 600)]
         seconds: u64,
-        /// Keep of the corpus only what adds coverage, instead of fuzzing
-        #[arg(long)]
-        minimize: bool,
     },
 }
 
@@ -92,10 +89,6 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Test { args } => test::run(&args),
         Task::Bench(bench) => bench.run(),
         Task::Reproduce { kernel } => reproduce::run(kernel),
-        Task::Fuzz {
-            target,
-            seconds,
-            minimize,
-        } => fuzz::run(target.as_deref(), seconds, minimize),
+        Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
     }
 }

@@ -8,6 +8,7 @@
 
 mod config;
 mod corpus;
+mod document;
 mod generated;
 mod machines;
 mod reports;

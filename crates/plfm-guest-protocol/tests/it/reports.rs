@@ -7,8 +7,8 @@ use crate::corpus::fuzz::sessions::{Say, Tell, config, hello, said, told};
 
 const NOW: &str = "2026-11-24T00:00:00.000Z";
 
-/// What the host says to `report` after it has heard `tells`.
-fn hears(tells: &[Tell], report: &Value) -> Result<HostEvent, ProtocolError> {
+/// A host that has heard `tells` and answered the hello with a config.
+fn host_after(tells: &[Tell]) -> HostSession {
     let mut host = HostSession::default();
     for tell in tells {
         host.push(&told(*tell));
@@ -17,6 +17,12 @@ fn hears(tells: &[Tell], report: &Value) -> Result<HostEvent, ProtocolError> {
             host.config(&config()).unwrap();
         }
     }
+    host
+}
+
+/// What the host says to `report` after it has heard `tells`.
+fn hears(tells: &[Tell], report: &Value) -> Result<HostEvent, ProtocolError> {
+    let mut host = host_after(tells);
     host.push(format!("{report}\n").as_bytes());
     host.next_event().map(Option::unwrap)
 }
@@ -223,10 +229,33 @@ fn host_line_length(config: &Config) -> usize {
 
 #[test]
 fn a_member_given_twice_is_refused() {
-    let (mut guest, _) = GuestSession::start(hello(PROTOCOL));
-    let line = String::from_utf8(said(Say::Config))
-        .unwrap()
-        .replace("\"generation\":1", "\"generation\":1,\"generation\":2");
-    guest.push(line.as_bytes());
-    assert!(matches!(guest.next_event(), Err(ProtocolError::NotAMessage(_))));
+    let line = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    for twice in ["\"generation\":1,", "\"type\":\"config\","] {
+        let (mut guest, _) = GuestSession::start(hello(PROTOCOL));
+        guest.push(
+            line(said(Say::Config))
+                .replacen(twice, &format!("{twice}{twice}"), 1)
+                .as_bytes(),
+        );
+        assert!(
+            matches!(guest.next_event(), Err(ProtocolError::NotAMessage(_))),
+            "{twice}"
+        );
+    }
+    for twice in [
+        "\"exit_code\":0,",
+        "\"state\":\"exited\",",
+        "\"type\":\"status\",",
+    ] {
+        let mut host = host_after(&RUNNING);
+        host.push(
+            line(told(Tell::Exited))
+                .replacen(twice, &format!("{twice}{twice}"), 1)
+                .as_bytes(),
+        );
+        assert!(
+            matches!(host.next_event(), Err(ProtocolError::NotAMessage(_))),
+            "{twice}"
+        );
+    }
 }
