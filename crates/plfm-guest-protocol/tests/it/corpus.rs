@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use plfm_guest_protocol::{FrameType, encode_frame};
+use proptest::prelude::*;
+
 #[path = "../../fuzz/src/lib.rs"]
 pub mod fuzz;
 
@@ -65,4 +68,34 @@ fn the_corpus_stays_under_100_kb() {
         .flat_map(|(target, _)| std::fs::read_dir(corpus.join(target)).unwrap());
     let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes < 100_000, "{bytes} bytes");
+}
+
+proptest! {
+    #[test]
+    fn every_target_holds_on_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        for (_, check) in fuzz::TARGETS {
+            check(&bytes);
+        }
+    }
+
+    /// Good frames, JSON or not in them, and then anything: what the target checks of a stream.
+    #[test]
+    fn frames_and_what_follows_them_hold(
+        seed: u8,
+        frames in proptest::collection::vec((0usize..5, proptest::collection::vec(any::<u8>(), 1..300)), 0..8),
+        json: bool,
+        junk in proptest::collection::vec(any::<u8>(), 0..12),
+    ) {
+        let kinds = [FrameType::Stdin, FrameType::Stdout, FrameType::Stderr, FrameType::Control, FrameType::Exit];
+        let mut stream = vec![seed];
+        for (kind, payload) in frames {
+            stream.extend(encode_frame(kinds[kind], &payload));
+        }
+        if json {
+            stream.extend(encode_frame(FrameType::Control, b"{\"type\":\"resize\",\"rows\":1,\"cols\":2}"));
+            stream.extend(encode_frame(FrameType::Exit, b"{\"signal\":9}"));
+        }
+        stream.extend(junk);
+        fuzz::frames::check(&stream);
+    }
 }
