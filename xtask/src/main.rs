@@ -5,6 +5,7 @@
 //!                                              ──> test, compliance
 //!                                              ──> bench
 //! reproduce: the same release again, from another directory
+//! fuzz: the guest protocol against bytes that nobody would send
 //! ```
 //!
 //! Every task makes what it needs and may be run again at any time.
@@ -14,6 +15,7 @@
 mod bench;
 mod compliance;
 mod demo;
+mod fuzz;
 mod lab;
 mod reproduce;
 mod setup;
@@ -63,6 +65,14 @@ enum Task {
         #[arg(long)]
         kernel: bool,
     },
+    /// Fuzz the guest protocol: one target, or all (nightly toolchain and cargo-fuzz)
+    Fuzz {
+        /// The target; all of them, if none is named
+        target: Option<String>,
+        /// How long each target runs
+        #[arg(long, value_name = "N", default_value_t = 600)]
+        seconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -83,5 +93,6 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Compliance => compliance::run_all(),
         Task::Bench(bench) => bench.run(),
         Task::Reproduce { kernel } => reproduce::run(kernel),
+        Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
     }
 }

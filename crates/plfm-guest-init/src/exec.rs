@@ -206,8 +206,7 @@ impl ExecService {
     }
 
     fn finish(&mut self, mut connection: Connection, exit: &ExecExit, now: Instant) {
-        let exit = serde_json::to_vec(exit).unwrap_or_default();
-        connection.send(&encode_frame(FrameType::Exit, &exit));
+        connection.send(&exit.to_frame());
         self.ending.push(Ending {
             connection,
             deadline: now + END_PATIENCE,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
-use plfm_guest_protocol::{Config, ExecExit, Exit, FrameType, GuestEvent, Reason, Status, encode_frame};
+use plfm_guest_protocol::{Config, ExecExit, Exit, GuestEvent, Reason, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::boot::{Boot, Running};
@@ -233,10 +233,7 @@ impl Supervisor {
                 signal,
                 ..ExecExit::default()
             };
-            connection.send(&encode_frame(
-                FrameType::Exit,
-                &serde_json::to_vec(&last).unwrap_or_default(),
-            ));
+            connection.send(&last.to_frame());
             connection.finish(deadline.saturating_duration_since(Instant::now()));
         }
     }

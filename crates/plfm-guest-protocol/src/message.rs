@@ -1,5 +1,7 @@
 //! The messages of the control connection, one JSON object a line.
 
+pub(crate) mod check;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Config, ConfigError, LineError, Reason, Stage};
@@ -59,7 +61,7 @@ pub struct Failure {
     pub stage: Stage,
     /// Why.
     pub reason: Reason,
-    /// The same, for people. It holds no secret and no environment value.
+    /// The same, for people: at most [`crate::DETAIL_BYTES_MAX`] bytes. It holds no secret and no environment value.
     pub detail: String,
     /// The system's error number, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,7 +92,7 @@ impl Exit {
     /// The exit code as a shell reports it: 128 + the signal's number for a killed workload.
     pub fn shell_code(&self) -> i32 {
         self.exit_code
-            .or(self.signal.map(|signal| 128 + signal))
+            .or(self.signal.map(|signal| signal.saturating_add(128)))
             .unwrap_or(255)
     }
 }
@@ -211,6 +213,14 @@ pub enum ProtocolError {
         message: &'static str,
         /// The state.
         state: &'static str,
+    },
+    /// A report that is well formed and cannot be true.
+    #[error("the guest's {member} {problem}")]
+    Report {
+        /// The member.
+        member: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// The guest speaks another protocol.
     #[error("the guest speaks protocol {guest}, not {}", crate::PROTOCOL)]
