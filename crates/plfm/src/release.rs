@@ -3,8 +3,9 @@
 
 mod build;
 mod install;
-mod keyring_file;
-mod keys;
+pub(crate) mod keyring_file;
+pub(crate) mod keys;
+mod publish;
 mod show;
 mod verify;
 
@@ -22,6 +23,8 @@ pub enum ReleaseCommand {
     Verify(verify::VerifyArgs),
     /// Show what a manifest says
     Show(show::ShowArgs),
+    /// Publish a release to a registry
+    Publish(publish::PublishArgs),
     /// Install a release on this host; the agent verifies it with its own keyring
     Install(install::InstallArgs),
     /// List the releases on this host
@@ -43,6 +46,7 @@ impl ReleaseCommand {
             Self::Build(args) => args.run(out),
             Self::Verify(args) => args.run(out),
             Self::Show(args) => args.run(out),
+            Self::Publish(args) => args.run(out),
             Self::Install(args) => args.run(out, agent),
             Self::List => install::list(out, agent),
             Self::Use(args) => args.run(out, agent),
