@@ -124,7 +124,7 @@ pub enum RegistryError {
     #[error("release {release} was yanked at {at}: {reason}")]
     Yanked {
         /// The release.
-        release: ReleaseId,
+        release: Box<ReleaseId>,
         /// When.
         at: Timestamp,
         /// Why.

@@ -131,7 +131,7 @@ impl Repository {
         let yanked = yanked_releases(&self.targets.signed);
         match yanked.into_iter().find(|yanked| yanked.id == *release) {
             Some(yanked) => Err(RegistryError::Yanked {
-                release: yanked.id,
+                release: Box::new(yanked.id),
                 at: yanked.at,
                 reason: yanked.reason,
             }),
@@ -275,4 +275,58 @@ fn check_count(targets: &Targets) -> Result<(), RegistryError> {
 /// Metadata has no fractions of seconds.
 pub(crate) fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::role::{SPEC_VERSION, TARGETS_BYTES_MAX, expires, render, sign_role};
+    use plfm_release::SigningKey;
+    use std::num::NonZeroU64;
+    use zeroize::Zeroizing;
+
+    /// Metadata with as many targets, four to a release, all of them with long names.
+    fn targets(count: usize) -> Targets {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let ends = expires(now, jiff::SignedDuration::from_hours(24)).unwrap();
+        let mut targets = Targets::new(SPEC_VERSION.to_owned(), NonZeroU64::MIN, ends);
+        let build = "z".repeat(24);
+        for number in 0..count / 4 {
+            let id =
+                format!("60000.60000.60000-rc60000-{number:08}{build}+guestinit-10.20.30-{number:08}{build}");
+            let id: ReleaseId = id.parse().unwrap();
+            let names = [
+                manifest_target(&id),
+                provenance_target(&id),
+                id.kernel.artifact_name().to_string(),
+                id.initramfs.artifact_name().to_string(),
+            ];
+            for name in &names {
+                let target = plain_target(&published_target(name, name.as_bytes()));
+                targets.targets.insert(target_name(name).unwrap(), target);
+            }
+            let record = PublishedRelease {
+                key_id: SigningKey::from_seed(&Zeroizing::new([1; 32])).public_key().id(),
+                channel: "production".parse().unwrap(),
+                published_at: now,
+                files: names.into(),
+                id,
+            };
+            set_record(&mut targets, &record).unwrap();
+        }
+        targets
+    }
+
+    #[test]
+    fn as_many_targets_as_are_allowed_fit_into_the_metadata_and_no_more_are_taken() {
+        let full = targets(TARGETS_MAX);
+        check_count(&full).unwrap();
+        let rendered = render(&sign_role(full, []).unwrap()).len();
+        assert!(
+            rendered < usize::try_from(TARGETS_BYTES_MAX).unwrap(),
+            "{rendered} bytes"
+        );
+        let error = check_count(&targets(TARGETS_MAX + 4)).unwrap_err();
+        assert_eq!(error.code(), "registry_limit_reached");
+    }
 }

@@ -54,7 +54,7 @@ pub enum StoreError {
         store: String,
         /// What it said.
         #[source]
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
     /// A file is longer than any real one.
     #[error("{name} has {found} bytes; at most {limit} are read")]
@@ -83,7 +83,7 @@ pub enum StoreError {
         done: &'static str,
         /// Why.
         #[source]
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
 }
 
@@ -400,13 +400,16 @@ impl Store {
         let store = self.name.clone();
         match source {
             object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. } => {
-                StoreError::Unsafe { store, source }
+                StoreError::Unsafe {
+                    store,
+                    source: Box::new(source),
+                }
             }
             source => StoreError::Access {
                 store,
                 name: name.to_owned(),
                 done,
-                source,
+                source: Box::new(source),
             },
         }
     }

@@ -80,10 +80,10 @@ pub fn refusal(error: RegistryError) -> CliError {
 fn store_category(error: &RegistryError) -> Category {
     use object_store::Error::{PermissionDenied, Unauthenticated};
     match error {
-        RegistryError::Store(StoreError::Access {
-            source: PermissionDenied { .. } | Unauthenticated { .. },
-            ..
-        }) => Category::Auth,
+        RegistryError::Store(StoreError::Access { source, .. }) => match **source {
+            PermissionDenied { .. } | Unauthenticated { .. } => Category::Auth,
+            _ => Category::Transient,
+        },
         _ => Category::Transient,
     }
 }
