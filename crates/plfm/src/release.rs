@@ -4,8 +4,9 @@
 mod build;
 mod fetch;
 mod install;
-mod keyring_file;
-mod keys;
+pub(crate) mod keyring_file;
+pub(crate) mod keys;
+mod publish;
 mod retention;
 mod show;
 mod verify;
@@ -24,6 +25,8 @@ pub enum ReleaseCommand {
     Verify(verify::VerifyArgs),
     /// Show what a manifest says
     Show(show::ShowArgs),
+    /// Publish a release to a registry
+    Publish(publish::PublishArgs),
     /// Install a release on this host; the agent verifies it with its own keyring
     Install(install::InstallArgs),
     /// List what the registry has, asking it anew
@@ -55,6 +58,7 @@ impl ReleaseCommand {
             Self::Build(args) => args.run(out),
             Self::Verify(args) => args.run(out),
             Self::Show(args) => args.run(out),
+            Self::Publish(args) => args.run(out),
             Self::Install(args) => args.run(out, agent),
             Self::Available => fetch::available(out, agent),
             Self::Fetch(args) => args.run(out, agent),

@@ -1,5 +1,5 @@
-//! Behaviour of the registry's two sides, one module per kind of fact.
-
+//! The registry's two sides from the outside: publishing is read back with `tough`'s own client, fetching is tried against
+//! servers that lie.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,6 +7,16 @@
     clippy::panic
 )]
 
+mod conflict;
+mod crash;
+mod fault;
 mod fetch_fixtures;
 mod fetch_server;
 mod fetch_update;
+mod fixture;
+mod gc;
+mod publish;
+mod reader;
+mod rotate;
+mod s3;
+mod serve;
