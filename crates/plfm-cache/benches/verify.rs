@@ -6,18 +6,20 @@
 
 #![allow(clippy::expect_used)]
 
-use std::io::{Cursor, Read, Write as _};
+use std::io::{Cursor, Read};
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use plfm_cache::{Cache, Trust};
 use plfm_release::{
     Architecture, ArtifactKind, Channel, KeyEntry, Keyring, Protocol, Sha256Digest, SignedManifest,
     SigningKey, sign,
 };
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -109,22 +111,52 @@ fn boot(cache: &Cache) {
     current.open().expect("a whole pair");
 }
 
+/// The processor time that this thread has used.
+fn processor_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(now.tv_sec).expect("a time");
+    Duration::new(seconds, u32::try_from(now.tv_nsec).expect("less than a second"))
+}
+
+/// Benchmarks what `run` does to what `prepare` makes, once by the wall clock and once in processor time, which
+/// other work on the machine changes little.
+fn bench<T>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    mut prepare: impl FnMut() -> T,
+    mut run: impl FnMut(&T),
+) {
+    let mut measured = |clock: &dyn Fn() -> Duration, runs: u64| {
+        let mut total = Duration::ZERO;
+        for _ in 0..runs {
+            let input = prepare();
+            let before = clock();
+            run(&input);
+            total += clock().saturating_sub(before);
+        }
+        total
+    };
+    let start = Instant::now();
+    group.bench_function(format!("{name}, wall clock"), |bencher| {
+        bencher.iter_custom(|runs| measured(&|| start.elapsed(), runs));
+    });
+    group.bench_function(format!("{name}, processor"), |bencher| {
+        bencher.iter_custom(|runs| measured(&processor_time, runs));
+    });
+}
+
 fn verify(criterion: &mut Criterion) {
     let dir = ten_releases();
     // A file that changed less than two seconds ago is hashed each time.
     thread::sleep(Duration::from_secs(3));
     let mut group = criterion.benchmark_group("cache");
     group.sample_size(50);
-    group.bench_function("open", |bencher| bencher.iter(|| open(dir.path())));
-    group.bench_function("pair_cold", |bencher| {
-        // One cache at a time can have the directory, so what is left of the last one goes first.
-        bencher.iter_batched(|| open(dir.path()), |cache| boot(&cache), BatchSize::PerIteration);
-    });
+    bench(&mut group, "open", || (), |()| drop(open(dir.path())));
+    bench(&mut group, "pair_cold", || open(dir.path()), boot);
     let cache = open(dir.path());
     boot(&cache);
-    group.bench_function("pair_unchanged", |bencher| bencher.iter(|| boot(&cache)));
+    bench(&mut group, "pair_unchanged", || (), |()| boot(&cache));
     group.finish();
-    std::io::stdout().flush().expect("output");
 }
 
 criterion_group!(benches, verify);

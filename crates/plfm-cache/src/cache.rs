@@ -34,7 +34,7 @@ pub struct Trust {
 
 /// A release that is in the directory, whether or not it can be used.
 #[derive(Debug)]
-pub struct Entry {
+pub struct InventoryEntry {
     /// The release.
     pub release: ReleaseId,
     /// When it was installed; `None` where its files do not tell any more.
@@ -208,14 +208,14 @@ impl Cache {
     ///
     /// # Errors
     /// [`DiskError`] when the directory cannot be read.
-    pub fn inventory(&self) -> Result<Vec<Entry>, DiskError> {
+    pub fn inventory(&self) -> Result<Vec<InventoryEntry>, DiskError> {
         let entry = |release: ReleaseId| {
             let problem = match self.get(&release) {
                 Ok(_) => None,
                 Err(ReleaseError::Disk(error)) => return Err(error),
                 Err(problem) => Some(problem),
             };
-            Ok(Entry {
+            Ok(InventoryEntry {
                 installed_at: record::installed_at(&self.shared.tree, &release)?,
                 release,
                 problem,

@@ -1,121 +1,24 @@
 //! Staging: artifacts stream in, and only what is exactly as long and exactly what was announced gets through.
 
+mod error;
+
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use plfm_release::{Artifact, ArtifactName, Sha256Digest, Sha256Hasher, VerifiedManifest};
+use plfm_release::{Artifact, Sha256Digest, Sha256Hasher, VerifiedManifest};
 
 use crate::cache::Shared;
 use crate::hold::Hold;
 use crate::installed::open_artifact;
-use crate::record::{self, NameConflict};
+use crate::record;
 use crate::tree::Tree;
 use crate::{Cache, DiskError, OpenArtifactError, Place};
 
+pub use error::StageError;
+
 const CHUNK_BYTES: usize = 128 * 1024;
-
-/// Why a release could not be staged. Nothing of it stays.
-#[derive(Debug, thiserror::Error)]
-pub enum StageError {
-    /// The source ended too early.
-    #[error("artifact {name} ended after {found} bytes; its manifest announces {announced}")]
-    Truncated {
-        /// Its name.
-        name: ArtifactName,
-        /// How much came.
-        found: u64,
-        /// How much should have come.
-        announced: u64,
-    },
-    /// The source went on after the end.
-    #[error("artifact {name} is longer than the {announced} bytes that its manifest announces")]
-    TooLong {
-        /// Its name.
-        name: ArtifactName,
-        /// How much should have come.
-        announced: u64,
-    },
-    /// The source gave other bytes than were signed.
-    #[error("artifact {name} has SHA-256 {found}; its manifest announces {announced}")]
-    DigestMismatch {
-        /// Its name.
-        name: ArtifactName,
-        /// The digest of what came.
-        found: Sha256Digest,
-        /// The digest of what should have come.
-        announced: Sha256Digest,
-    },
-    /// An installed release has that name for other bytes.
-    #[error(transparent)]
-    NameConflict(#[from] Box<NameConflict>),
-    /// The source failed.
-    #[error("artifact {name} could not be read from its source")]
-    Source {
-        /// Its name.
-        name: ArtifactName,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// It was not fetched, and is not here either, or not any more.
-    #[error("artifact {name} is not in the cache and was not fetched; fetch it again")]
-    NotFetched {
-        /// Its name.
-        name: ArtifactName,
-    },
-    /// Somebody else is fetching it.
-    #[error("artifact {name} is being fetched already; wait for that to end")]
-    Busy {
-        /// Its name.
-        name: ArtifactName,
-    },
-    /// There is no room for it.
-    #[error(
-        "artifact {name} does not fit on the disk: {needed_bytes} more bytes are needed, {}; remove releases that \
-         nothing uses and try again",
-        available(*available_bytes)
-    )]
-    DiskFull {
-        /// Its name.
-        name: ArtifactName,
-        /// How much was still to be written when the disk was full, in bytes.
-        needed_bytes: u64,
-        /// How much the file system has left, in bytes, if it tells.
-        available_bytes: Option<u64>,
-        /// What the disk said.
-        #[source]
-        source: DiskError,
-    },
-    /// The disk failed.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-}
-
-fn available(bytes: Option<u64>) -> String {
-    match bytes {
-        Some(bytes) => format!("{bytes} are available"),
-        None => "how many are available is not known".to_owned(),
-    }
-}
-
-impl StageError {
-    /// The stable code of the error.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Truncated { .. } => "artifact_truncated",
-            Self::TooLong { .. } => "artifact_too_long",
-            Self::DigestMismatch { .. } => "artifact_digest_mismatch",
-            Self::NameConflict(_) => "artifact_name_conflict",
-            Self::Source { .. } => "artifact_source_error",
-            Self::NotFetched { .. } => "artifact_not_fetched",
-            Self::Busy { .. } => "artifact_fetch_busy",
-            Self::DiskFull { .. } => "cache_disk_full",
-            Self::Disk(error) => error.code(),
-        }
-    }
-}
 
 /// A release whose bytes are on this disk, verified and synced, and not visible yet. Dropped, it leaves nothing.
 #[must_use = "a staged release is not installed until `install` is called"]
@@ -238,7 +141,7 @@ pub(crate) fn disk_full(tree: &Tree, artifact: &Artifact, needed_bytes: u64, err
         return error.into();
     }
     StageError::DiskFull {
-        name: artifact.name.clone(),
+        name: Box::new(artifact.name.clone()),
         needed_bytes,
         available_bytes: tree.disk().available_bytes().ok(),
         source: error,

@@ -148,6 +148,13 @@ pub fn check_reopened(scenario: &Scenario, dir: &Path) {
             assert_eq!(sidecar, format!("{}  {}\n", artifact.sha256, artifact.name));
         }
     }
+    for left in fs::read_dir(dir.join(".releases")).unwrap() {
+        let name = left.unwrap().file_name().into_string().unwrap();
+        assert!(
+            !name.ends_with(".removed"),
+            "the removal of {name} is not finished"
+        );
+    }
     for left in fs::read_dir(dir.join(".staging")).unwrap() {
         let name = left.unwrap().file_name().into_string().unwrap();
         assert!(name.ends_with(".partial"), "{name} is left in .staging");

@@ -22,4 +22,5 @@ mod repair;
 mod scenario;
 mod scrub;
 mod test_disk;
+mod unchanged;
 mod verify_at_use;
