@@ -9,10 +9,11 @@
 //! ```
 //!
 //! Publishing: [`init`](init::init) makes a repository, [`Repository`] opens and changes one, [`serve`] shows one.
-//! Time, randomness and environment are parameters.
+//! Fetching: [`fetch`]. Time, randomness and environment are parameters.
 
 pub mod commit;
 pub mod error;
+pub mod fetch;
 pub mod gc;
 pub mod init;
 pub mod keyring;

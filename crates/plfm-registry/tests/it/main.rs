@@ -1,11 +1,28 @@
-//! The publishing side from the outside, read back with `tough`'s own client.
+//! The publishing side from the outside, read back with `tough`'s own client; and the fetching side, against
+//! repositories and servers that a test makes evil.
 
+#[cfg(test)]
+mod attack_download;
+#[cfg(test)]
+mod attack_metadata;
 #[cfg(test)]
 mod conflict;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod fault;
+#[cfg(test)]
+mod fetch_crash;
+#[cfg(test)]
+mod fetch_download;
+#[cfg(test)]
+mod fetch_fixtures;
+#[cfg(test)]
+mod fetch_properties;
+#[cfg(test)]
+mod fetch_server;
+#[cfg(test)]
+mod fetch_update;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
