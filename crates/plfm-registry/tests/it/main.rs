@@ -20,6 +20,8 @@ mod fetch_fixtures;
 #[cfg(test)]
 mod fetch_properties;
 #[cfg(test)]
+mod fetch_published;
+#[cfg(test)]
 mod fetch_server;
 #[cfg(test)]
 mod fetch_update;
