@@ -10,7 +10,6 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use plfm_release::VerifiedKeyring;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
 use tough::schema::{Root, Signed};
 
 use super::clock::{self, Behind};
@@ -22,8 +21,8 @@ use super::source::Source;
 use super::state::{TrustedState, fail};
 use super::update::{Failed, Found, Update, verify_keyring};
 use super::{
-    DiskError, FetchError, FetchRequest, FetchedRelease, Files, HostFiles, MetadataFault, MirrorFailure,
-    Settings, StateError, TrustedView, UpdateError,
+    DiskError, FetchError, FetchRequest, FetchedRelease, Files, HostFiles, MirrorFailure, Settings,
+    StateError, TrustedView, UpdateError,
 };
 
 const SCRATCH_DIR: &str = "scratch";
@@ -165,19 +164,16 @@ impl RegistryClient {
                 state: &state,
                 now,
                 judged_at,
+                deadline: settings.update_deadline,
             };
-            let failed = match timeout(settings.update_deadline, update.run()).await {
-                Ok(Ok(found)) => return self.accept(found, failures).await,
-                Ok(Err(failed)) => failed,
-                Err(_) => Failed {
-                    fault: MetadataFault::Deadline(settings.update_deadline),
-                    progress: None,
-                },
+            let Failed { fault, progress } = match update.run().await {
+                Ok(found) => return self.accept(found, failures).await,
+                Err(failed) => failed,
             };
-            if let Some(progress) = failed.progress {
+            if let Some(progress) = progress {
                 self.commit(progress).await?;
             }
-            let (mirror, fault) = (mirror.clone(), failed.fault);
+            let mirror = mirror.clone();
             tracing::warn!(%mirror, code = fault.code(), "a mirror's metadata was not taken: {fault}");
             failures.push(MirrorFailure { mirror, fault });
         }

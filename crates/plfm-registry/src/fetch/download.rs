@@ -7,8 +7,8 @@
 //!            +<-------------- wait, with jitter <--- cut, silent, slow --+
 //! ```
 //!
-//! Bytes of several mirrors make one file. If its digest is wrong, nobody knows whose bytes were; from then on each
-//! attempt takes the bytes of one mirror only, so that the next wrong digest names it.
+//! Bytes of several mirrors may make one file. If its digest is wrong, nobody knows whose bytes were, so the mirror that
+//! brought the last of them is asked for all of them: a second wrong digest is its own.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -114,8 +114,6 @@ struct Download<'a> {
     etags: BTreeMap<usize, String>,
     /// Whose bytes the partial file has; `None` for those of an earlier run.
     origins: Vec<Option<usize>>,
-    /// Set after a wrong digest: the bytes of two mirrors are not put together any more.
-    one_origin: bool,
 }
 
 impl<'a> Download<'a> {
@@ -127,7 +125,6 @@ impl<'a> Download<'a> {
             faults: BTreeMap::new(),
             etags: BTreeMap::new(),
             origins: Vec::new(),
-            one_origin: false,
         }
     }
 
@@ -203,9 +200,6 @@ impl<'a> Download<'a> {
 
     async fn attempt_with(&mut self, mirror: usize, slot: &mut Option<Partial>) -> Result<(), Stop> {
         let wanted = self.wanted;
-        if self.one_origin && self.origins.iter().any(|origin| *origin != Some(mirror)) {
-            self.restart(slot).await?;
-        }
         if length(slot) < wanted.size_bytes {
             self.receive(mirror, slot).await?;
         }
@@ -218,9 +212,8 @@ impl<'a> Download<'a> {
             return Ok(blocking(move || partial.finish(&to)).await?);
         }
         *slot = Some(partial);
-        let whose: Vec<_> = std::mem::take(&mut self.origins);
+        let whose = std::mem::take(&mut self.origins);
         self.restart(slot).await?;
-        self.one_origin = true;
         if whose.iter().all(|origin| *origin == Some(mirror)) {
             let announced = wanted.sha256;
             return Err(DownloadFault::WrongDigest { found, announced }.into());

@@ -131,7 +131,9 @@ impl MetadataTransport {
             file: file.clone(),
             fault,
         })?;
-        self.record().date = date.or(self.record().date);
+        if date.is_some() {
+            self.record().date = date;
+        }
         let Some(content) = content else {
             return Err(MetadataFault::TooLarge { file, bytes_max });
         };

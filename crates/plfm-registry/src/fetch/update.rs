@@ -4,22 +4,24 @@
 //! afterwards, expiry is judged by the time that was passed in, and what came out is returned as a new state that
 //! the caller commits as a whole.
 
+mod keyring;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use plfm_release::{PublicKey, SIGNED_KEYRING_BYTES_MAX, Sha256Digest, SignedKeyring, VerifiedKeyring};
+use plfm_release::{Sha256Digest, VerifiedKeyring};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::timeout;
 use tough::schema::key::Key;
 use tough::schema::{RoleType, Root, Signed, Timestamp as TimestampRole};
 use tough::{ExpirationEnforcement, Limits, Repository, RepositoryLoader};
 use url::Url;
 
-use super::download::Wanted;
 use super::downloads::Downloads;
 use super::limits::{
     ROOT_BYTES_MAX, ROOTS_PER_UPDATE_MAX, SNAPSHOT_BYTES_MAX, TARGETS_BYTES_MAX, TARGETS_MAX,
@@ -30,8 +32,10 @@ use super::source::Source;
 use super::state::{KeptKeyring, TrustedState};
 use super::tough_error::explain;
 use super::view::{TrustedTarget, trusted_targets};
-use super::{MetadataFault, Mirror, ReadFault, clock};
-use crate::layout::{KEYRING_TARGET, METADATA_DIR};
+use super::{MetadataFault, Mirror, clock};
+use crate::layout::METADATA_DIR;
+
+pub(super) use keyring::verify_keyring;
 
 /// The base of the names that tough makes; the transport looks at their last part only.
 const BASE: &str = "tuf://repository/";
@@ -47,6 +51,8 @@ pub(crate) struct Update<'a> {
     pub(crate) now: Timestamp,
     /// The time that expiry is judged by; not before `now`.
     pub(crate) judged_at: Timestamp,
+    /// How long all of it may take.
+    pub(crate) deadline: Duration,
 }
 
 /// What a complete update found.
@@ -74,7 +80,8 @@ impl Update<'_> {
             known: Arc::new(self.known()),
             record: Arc::default(),
         };
-        let outcome = self.run_with(&transport).await;
+        let outcome = timeout(self.deadline, self.run_with(&transport)).await;
+        let outcome = outcome.unwrap_or(Err(MetadataFault::Deadline(self.deadline)));
         outcome.map_err(|fault| Failed {
             progress: self.progress(&transport.record()),
             fault,
@@ -180,8 +187,11 @@ impl Update<'_> {
             state.snapshot = None;
         }
         let confirmed = |role| record.text(role).filter(|text| self.is_confirmed(role, text));
-        state.timestamp = confirmed(Role::Timestamp).or(state.timestamp);
-        state.snapshot = confirmed(Role::Snapshot).or(state.snapshot);
+        if let Some(timestamp) = confirmed(Role::Timestamp) {
+            state.timestamp = Some(timestamp);
+            // Only what a timestamp that was taken announces.
+            state.snapshot = confirmed(Role::Snapshot).or(state.snapshot);
+        }
         (state != *self.state).then_some(state)
     }
 
@@ -258,63 +268,6 @@ impl Update<'_> {
         }
         Ok(())
     }
-
-    async fn fetch_keyring(
-        &self,
-        repository: &Repository,
-        targets: &BTreeMap<String, TrustedTarget>,
-    ) -> Result<Option<(String, VerifiedKeyring)>, MetadataFault> {
-        let kept = self.state.keyring.as_ref();
-        let Some(target) = targets.get(KEYRING_TARGET) else {
-            return match kept {
-                Some(kept) => Err(MetadataFault::KeyringGone {
-                    trusted: kept.version,
-                }),
-                None => Ok(None),
-            };
-        };
-        let signed = match kept {
-            Some(kept) if Sha256Digest::of(kept.signed.as_bytes()) == target.sha256 => kept.signed.clone(),
-            _ => self.download_keyring(target).await?,
-        };
-        let keyring = verify_keyring(signed.as_bytes(), &repository.root().signed)?;
-        match kept {
-            // A floor even after the root keys that signed the kept one were replaced.
-            Some(kept) if keyring.version() < kept.version => Err(MetadataFault::Rollback {
-                what: "keyring".to_owned(),
-                trusted: kept.version,
-                offered: keyring.version(),
-            }),
-            _ => Ok(Some((signed, keyring))),
-        }
-    }
-
-    async fn download_keyring(&self, target: &TrustedTarget) -> Result<String, MetadataFault> {
-        let bytes_max = SIGNED_KEYRING_BYTES_MAX as u64;
-        let file = KEYRING_TARGET.to_owned();
-        if target.size_bytes > bytes_max {
-            return Err(MetadataFault::TooLarge { file, bytes_max });
-        }
-        let wanted = Wanted {
-            name: file.clone(),
-            sha256: target.sha256,
-            size_bytes: target.size_bytes,
-        };
-        let fetched = self
-            .downloads
-            .slot(&wanted)
-            .fetch()
-            .await
-            .map_err(MetadataFault::KeyringDownload)?;
-        tokio::task::spawn_blocking(move || fs::read_to_string(fetched.path()))
-            .await
-            .map_err(std::io::Error::other)
-            .and_then(|read| read)
-            .map_err(|error| MetadataFault::Read {
-                file,
-                fault: ReadFault::Directory(error),
-            })
-    }
 }
 
 const LIMITS: Limits = Limits {
@@ -324,24 +277,6 @@ const LIMITS: Limits = Limits {
     max_snapshot_size: SNAPSHOT_BYTES_MAX,
     max_root_updates: ROOTS_PER_UPDATE_MAX,
 };
-
-/// Verifies a signed keyring with the root role's keys and threshold.
-pub(super) fn verify_keyring(bytes: &[u8], root: &Root) -> Result<VerifiedKeyring, MetadataFault> {
-    let keys: Vec<_> = root.keys(RoleType::Root).filter_map(public_key).collect();
-    // A root without a root role verifies nothing, itself included; the number does not matter.
-    let threshold = root
-        .roles
-        .get(&RoleType::Root)
-        .map_or(NonZeroU64::MAX, |role| role.threshold);
-    SignedKeyring::verify(bytes, &keys, threshold).map_err(MetadataFault::Keyring)
-}
-
-fn public_key(key: &Key) -> Option<PublicKey> {
-    match key {
-        Key::Ed25519 { keyval, .. } => PublicKey::from_bytes(keyval.public.as_ref().try_into().ok()?).ok(),
-        _ => None,
-    }
-}
 
 fn check_targets(repository: &Repository) -> Result<BTreeMap<String, TrustedTarget>, MetadataFault> {
     let targets = &repository.targets().signed;

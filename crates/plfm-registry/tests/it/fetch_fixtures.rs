@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -342,13 +341,6 @@ pub fn settings(mirrors: Vec<Mirror>, dir: &Path) -> Settings {
     let mut settings = Settings::new(mirrors, dir.join("state"), built_at, Arc::new(|| 0));
     settings.backoff_first = Duration::from_micros(10);
     settings.backoff_longest = Duration::from_micros(100);
-    settings
-}
-
-/// Settings whose random numbers count up.
-pub fn counting(mut settings: Settings) -> Settings {
-    let counter = AtomicU64::new(0);
-    settings.random = Arc::new(move || counter.fetch_add(1, SeqCst));
     settings
 }
 
