@@ -71,10 +71,27 @@ fn signals_are_read_as_images_write_them() {
         ("9", 9),
         ("SIGRTMIN+3", 37),
         ("RTMAX-1", 63),
+        ("SIGRTMAX-30", 34),
+        ("SIGSYS", 31),
+        ("64", 64),
     ] {
         assert_eq!(signal_number(text), Some(number), "{text}");
     }
-    for text in ["", "SIG", "0", "65", "-1", "SIGRTMIN+31", "RTMAX-64", "SIGRTMIN3"] {
+    for text in [
+        "",
+        "SIG",
+        "0",
+        "32",
+        "33",
+        "65",
+        "-1",
+        "SIGRTMIN+31",
+        "SIGRTMIN+-3",
+        "RTMAX-31",
+        "RTMAX-40",
+        "RTMAX-64",
+        "SIGRTMIN3",
+    ] {
         assert_eq!(signal_number(text), None, "{text}");
     }
 }
