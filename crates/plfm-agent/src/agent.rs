@@ -304,13 +304,19 @@ fn make_private_dir(path: &Path) -> anyhow::Result<()> {
 /// from there, those of the file. A key that the file revokes is revoked, whatever the registry says: the file is the
 /// operator's brake.
 fn trusted_keyring(settings: &Settings, registry: Option<&RegistryLink>) -> anyhow::Result<Keyring> {
-    let Some(delivered) = registry.and_then(RegistryLink::keyring) else {
+    let Some(registry) = registry else {
         return load_keyring(&settings.keyring);
     };
-    if !settings.keyring.exists() {
-        return Ok(delivered);
-    }
-    Ok(delivered.with_revocations_of(&load_keyring(&settings.keyring)?))
+    // With a registry the file may be missing: until keys come from there, nothing is trusted.
+    let own = if settings.keyring.exists() {
+        load_keyring(&settings.keyring)?
+    } else {
+        Keyring::default()
+    };
+    Ok(match registry.keyring() {
+        Some(delivered) => delivered.with_revocations_of(&own),
+        None => own,
+    })
 }
 
 fn load_keyring(path: &Path) -> anyhow::Result<Keyring> {
