@@ -33,13 +33,11 @@ fn write(path: &str, text: &str) -> std::io::Result<()> {
 }
 
 impl Cgroup {
-    /// Makes the cgroup `name`, or takes it if it is there.
+    /// Makes the cgroup `name`. One that is there is somebody else's, who may have frozen it.
     pub fn create(name: &str) -> rustix::io::Result<Self> {
         let path = format!("{CGROUP_ROOT}/{name}");
-        match mkdir(path.as_str(), Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => Ok(Self { path }),
-            Err(error) => Err(error),
-        }
+        mkdir(path.as_str(), Mode::from_raw_mode(0o755))?;
+        Ok(Self { path })
     }
 
     /// Opens `cgroup.procs`, for a child to enter by itself.
@@ -76,9 +74,9 @@ impl Cgroup {
         oom_kills(&events) > 0
     }
 
-    /// Removes it, if it is empty.
-    pub fn remove(&self) {
-        let _ = rustix::fs::rmdir(self.path.as_str());
+    /// Removes it, if it is empty; whether it is gone.
+    pub fn remove(&self) -> bool {
+        !matches!(rustix::fs::rmdir(self.path.as_str()), Err(Errno::BUSY))
     }
 }
 

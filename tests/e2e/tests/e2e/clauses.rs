@@ -214,6 +214,7 @@ const CLAUSES: &[Clause] = &[
         "network",
         "static IPv6, MTU, route, no router advertisements; checked before ready",
         &[
+            "network::a_gateway_outside_the_prefix_is_on_the_link",
             "network::addresses_route_and_names_are_as_configured",
             "network::a_page_is_fetched_from_a_web_server_in_the_guest",
         ],
@@ -371,9 +372,19 @@ const CLAUSES: &[Clause] = &[
         "end",
         "stop: stop signal, grace, then the whole tree is killed",
         &[
+            "patience::a_workload_that_leaves_its_cgroup_is_stopped_all_the_same",
             "lifecycle::a_program_that_handles_its_stop_signal_ends_as_it_likes",
             "lifecycle::a_program_that_ignores_it_is_killed_after_the_grace",
             "lifecycle::a_second_stop_can_hurry_the_first",
+        ],
+    ),
+    clause(
+        "end",
+        "an exit is told though nobody reads the output, a disk hangs or the console is flooded",
+        &[
+            "patience::an_exit_is_told_though_nobody_reads_the_output",
+            "patience::an_exit_is_told_though_a_process_hangs_on_a_disk",
+            "patience::a_flooded_console_does_not_hold_the_end",
         ],
     ),
     clause(
@@ -421,6 +432,21 @@ const CLAUSES: &[Clause] = &[
         &[
             "exec::a_third_session_is_refused",
             "exec::exec_ends_what_it_left_in_the_background",
+        ],
+    ),
+    clause(
+        "exec",
+        "the agent alone can dial: nobody in the guest, root or not, gets a session",
+        &["patience::nobody_in_the_guest_can_dial_the_exec_service"],
+    ),
+    clause(
+        "exec",
+        "no session stays: not one that nobody reads, nor one with input waiting; no cgroup is left",
+        &[
+            "patience::a_session_that_nobody_reads_ends",
+            "patience::a_disconnect_shows_although_input_is_waiting",
+            "patience::sessions_leave_no_cgroup_behind",
+            "patience::a_workload_that_takes_the_cgroups_of_sessions_cannot_stop_them",
         ],
     ),
     clause(

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use plfm_vmm::{AcceleratorChoice, Backend, Disk, DiskAccess, ExitCause, Vm, VmConfig, VmImage};
+use plfm_vmm::{AcceleratorChoice, Backend, Disk, DiskAccess, ExitCause, TapConfig, Vm, VmConfig, VmImage};
 use serde_json::{Value, json};
 
 use crate::boot::{initramfs_of, kernel_of};
@@ -22,7 +22,9 @@ pub struct Machine {
     dir: tempfile::TempDir,
     disks: Vec<Disk>,
     cmdline: Vec<String>,
-    stalled: Option<usize>,
+    stalled: Option<(usize, u64)>,
+    deaf_output: bool,
+    tap: Option<TapConfig>,
 }
 
 /// What a VM left: its console, and what it said to the host.
@@ -136,6 +138,8 @@ impl Machine {
             disks,
             cmdline: vec![format!("plfm.instance_id={ID}")],
             stalled: None,
+            deaf_output: false,
+            tap: None,
         }
     }
 
@@ -158,9 +162,28 @@ impl Machine {
         self
     }
 
-    /// A disk that answers its first bytes, and the next ones not within hours.
-    pub fn with_stalled_disk(mut self, index: usize) -> Self {
-        self.stalled = Some(index);
+    /// A disk that answers for its first `bytes`, and for the next ones not within hours.
+    pub fn with_stalled_disk(mut self, index: usize, bytes: u64) -> Self {
+        self.stalled = Some((index, bytes));
+        self
+    }
+
+    pub fn with_volume(mut self, path: &Path) -> Self {
+        self.disks.push(disk(path, DiskAccess::ReadWrite));
+        self
+    }
+
+    /// An interface that leads to a tap device of this name, which must be there.
+    pub fn with_tap(mut self, name: &str, mtu: u16) -> Self {
+        let mac = plfm_vmm::MacAddress::local([1, 2, 3, 4, 5]);
+        let name = name.to_owned();
+        self.tap = Some(TapConfig { name, mac, mtu });
+        self
+    }
+
+    /// A host that takes the workload's output connection and never reads from it.
+    pub fn with_deaf_output(mut self) -> Self {
+        self.deaf_output = true;
         self
     }
 
@@ -169,6 +192,11 @@ impl Machine {
         let talk = host.map(|host| {
             let listener = UnixListener::bind(self.path("v.sock_5161")).unwrap();
             std::thread::spawn(move || host(listener.accept().unwrap().0))
+        });
+        // Held open, and never read from, until the VM has ended.
+        let _deaf = self.deaf_output.then(|| {
+            let listener = UnixListener::bind(self.path("v.sock_5163")).unwrap();
+            std::thread::spawn(move || listener.accept().map(|(stream, _)| std::mem::forget(stream)))
         });
         let open = |path: PathBuf| VmImage::new(std::fs::File::open(path).unwrap());
         let backend = self.backend();
@@ -180,7 +208,7 @@ impl Machine {
             memory_mib: 128,
             vcpus: 1,
             disks: self.disks.clone(),
-            tap: None,
+            tap: self.tap.clone(),
             console_bytes_max: plfm_vmm::CONSOLE_BYTES_MAX_DEFAULT,
             start_timeout: plfm_vmm::START_TIMEOUT_DEFAULT,
         };
@@ -220,13 +248,15 @@ impl Machine {
         self.boot(Some(move |mut stream: UnixStream| {
             let mut said = vec![read_hello(&mut stream)];
             stream.write_all(config.as_bytes()).unwrap();
+            let mut failed = None;
             let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
             for line in lines.by_ref().map_while(Result::ok) {
                 let message: Value = serde_json::from_str(&line).unwrap();
                 let is_ready = message["state"] == "ready";
                 said.push(message);
                 if is_ready {
-                    work(&guest);
+                    // A failed check must not leave the guest running.
+                    failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&guest))).err();
                     stream
                         .write_all(b"{\"type\":\"stop\",\"grace_seconds\":0}\n")
                         .unwrap();
@@ -234,6 +264,9 @@ impl Machine {
                 if matches!(said.last().unwrap()["state"].as_str(), Some("failed" | "exited")) {
                     break;
                 }
+            }
+            if let Some(panic) = failed {
+                std::panic::resume_unwind(panic);
             }
             said
         }))
@@ -243,10 +276,10 @@ impl Machine {
     fn backend(&self) -> Backend {
         let mut backend = Backend::detect(AcceleratorChoice::Auto).unwrap();
         let Backend::Qemu { programs, .. } = &mut backend;
-        if let Some(index) = self.stalled {
+        if let Some((index, bytes)) = self.stalled {
             let wrapper = self.path("qemu");
             let script = format!(
-                "#!/bin/sh\nfor arg; do shift\ncase \"$arg\" in *id=disk{index},*) arg=\"$arg,throttling.bps-total=1,throttling.bps-total-max=4096\";; esac\n\
+                "#!/bin/sh\nfor arg; do shift\ncase \"$arg\" in *id=disk{index},*) arg=\"$arg,throttling.bps-total=1,throttling.bps-total-max={bytes}\";; esac\n\
                  set -- \"$@\" \"$arg\"\ndone\nexec {} \"$@\"\n",
                 programs.qemu.display()
             );
@@ -266,24 +299,23 @@ pub struct Guest {
 impl Guest {
     /// Connects to a vsock port of the guest.
     pub fn dial(&self, port: u32) -> UnixStream {
-        let (stream, answer) = self.connect(port);
-        assert!(answer.starts_with("OK "), "{answer:?}");
-        stream
+        self.try_dial(port).unwrap_or_else(|answer| panic!("{answer:?}"))
     }
 
-    /// What the way to a port answers; nothing where nobody listens.
-    pub fn try_dial(&self, port: u32) -> String {
-        self.connect(port).1
-    }
-
-    fn connect(&self, port: u32) -> (UnixStream, String) {
+    /// The same, or what the way to the port answers: nothing where nobody listens.
+    pub fn try_dial(&self, port: u32) -> Result<UnixStream, String> {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         stream.write_all(format!("CONNECT {port}\n").as_bytes()).unwrap();
         let (mut line, mut byte) = (Vec::new(), [0]);
         while stream.read(&mut byte).is_ok_and(|length| length == 1) && byte != *b"\n" {
             line.extend(byte);
         }
-        (stream, String::from_utf8(line).unwrap())
+        let answer = String::from_utf8(line).unwrap();
+        if answer.starts_with("OK ") {
+            Ok(stream)
+        } else {
+            Err(answer)
+        }
     }
 }
 

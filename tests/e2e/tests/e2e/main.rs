@@ -23,6 +23,7 @@ mod lab;
 mod lifecycle;
 mod machine;
 mod network;
+mod patience;
 mod secrecy;
 mod stages;
 mod storage;
@@ -58,6 +59,7 @@ fn main() {
         images::FACTS,
         lifecycle::FACTS,
         network::FACTS,
+        patience::FACTS,
         secrecy::FACTS,
         stages::FACTS,
         storage::FACTS,

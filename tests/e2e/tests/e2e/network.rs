@@ -4,14 +4,18 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, TcpStream};
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::facts;
 use crate::host::{Host, tool};
+use crate::machine::{Machine, answer_config, config};
 
 facts![
     a_page_is_fetched_from_a_web_server_in_the_guest,
     addresses_route_and_names_are_as_configured,
     the_interface_is_gone_with_the_instance,
     resolvers_are_written_where_there_are_any,
+    a_gateway_outside_the_prefix_is_on_the_link,
 ];
 
 fn a_page_is_fetched_from_a_web_server_in_the_guest() {
@@ -124,4 +128,27 @@ fn resolvers_are_written_where_there_are_any() {
     let plain = Host::ready();
     let kept = plain.run_script("cat /etc/resolv.conf 2>/dev/null || echo none");
     assert_eq!(kept.stdout, "none\n");
+}
+
+fn a_gateway_outside_the_prefix_is_on_the_link() {
+    let tap = format!("plfmt{}", std::process::id() % 1_000_000);
+    tool("ip", &["tuntap", "add", "dev", &tap, "mode", "tap"]).ok();
+    let story = std::panic::catch_unwind(|| {
+        let mut config = config();
+        config["network"] = json!({
+            "overlay_ipv6": "fd00::2", "gateway_ipv6": "fd00:1::1", "prefix_len": 128, "mtu": 9000,
+            "dns": [], "hostname": "edge",
+        });
+        let script = "ip -6 route show default; ip link show dev eth0; ip -6 addr show dev eth0; exit 11";
+        config["workload"]["argv"] = json!(["/bin/sh", "-c", script]);
+        Machine::new()
+            .with_tap(&tap, 9000)
+            .boot(Some(answer_config(&config)))
+    });
+    tool("ip", &["link", "del", "dev", &tap]).ok();
+    let story = story.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    story.assert_on_console("default via fd00:1::1 dev eth0");
+    story.assert_on_console("mtu 9000");
+    story.assert_on_console("inet6 fd00::2/128");
+    assert_eq!(story.said.last().unwrap()["exit_code"], 11);
 }

@@ -53,7 +53,7 @@ fn root_disk_that_is_none() {
 }
 
 fn root_disk_that_hangs() {
-    let story = boot(Machine::new().with_stalled_disk(0), &config());
+    let story = boot(Machine::new().with_stalled_disk(0, 4096), &config());
     story.assert_failed("root_disk", "root_failed");
     assert!(
         story.failure().2.contains("did not end within 15000 ms"),
@@ -70,7 +70,7 @@ fn scratch_disk_that_cannot_be_written() {
 }
 
 fn scratch_disk_that_hangs() {
-    let story = boot(Machine::new().with_stalled_disk(1), &config());
+    let story = boot(Machine::new().with_stalled_disk(1, 4096), &config());
     story.assert_failed("scratch_disk", "root_failed");
     assert!(
         story.failure().2.contains("did not end within 15000 ms"),
