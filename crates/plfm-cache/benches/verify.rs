@@ -2,11 +2,13 @@
 //! <= 100 ms", for a whole pair of realistic size (a kernel of 18 MiB, an initramfs of 1.2 MiB) on a real disk.
 //!
 //! `open` is starting with ten releases, `pair_cold` the first boot after it, `pair_unchanged` every further one:
-//! both verify the signature, the compatibility and the two files.
+//! both verify the signature, the compatibility and the two files. `stage` is bringing in one more release from files
+//! of the same disk, up to its installation: what it takes longer than `pair_cold` is what copying costs.
 
 #![allow(clippy::expect_used)]
 
-use std::io::{Cursor, Read};
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,10 +16,10 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
-use plfm_cache::{Cache, Trust};
+use plfm_cache::{Cache, StagedRelease, Trust};
 use plfm_release::{
     Architecture, ArtifactKind, Channel, KeyEntry, Keyring, Protocol, Sha256Digest, SignedManifest,
-    SigningKey, sign,
+    SigningKey, VerifiedManifest, sign,
 };
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
@@ -83,23 +85,37 @@ fn ten_releases() -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     let (cache, _) = Cache::open(dir.path(), trust()).expect("a cache");
     for build in 0..RELEASES {
-        let byte = u8::try_from(build).expect("a small number");
-        let (kernel, initramfs) = (vec![byte; KERNEL_BYTES], vec![byte; INITRAMFS_BYTES]);
-        let bytes = manifest(build, &kernel, &initramfs);
-        let signed = SignedManifest::parse(&bytes).expect("a manifest");
-        let verified = cache.verify(signed, Timestamp::now()).expect("a good signature");
-        let mut source = |artifact: &plfm_release::Artifact| {
-            let bytes = match artifact.kind {
-                ArtifactKind::Kernel => kernel.clone(),
-                ArtifactKind::Initramfs => initramfs.clone(),
-            };
-            Ok(Box::new(Cursor::new(bytes)) as Box<dyn Read>)
-        };
-        let staged = cache.stage(&verified, &mut source).expect("staged");
-        let installed = staged.install(Timestamp::now()).expect("installed");
+        let fetched = fetched(&cache, build);
+        let installed = stage(&cache, &fetched)
+            .install(Timestamp::now())
+            .expect("installed");
         cache.set_current(&installed).expect("current");
     }
     dir
+}
+
+/// The files of a release and its manifest, as a fetcher has them.
+fn fetched(cache: &Cache, build: u32) -> (TempDir, VerifiedManifest) {
+    let byte = u8::try_from(build).expect("a small number");
+    let (kernel, initramfs) = (vec![byte; KERNEL_BYTES], vec![byte; INITRAMFS_BYTES]);
+    let signed = SignedManifest::parse(&manifest(build, &kernel, &initramfs)).expect("a manifest");
+    let verified = cache.verify(signed, Timestamp::now()).expect("a good signature");
+    let dir = tempfile::tempdir().expect("a directory");
+    for (kind, bytes) in [
+        (ArtifactKind::Kernel, kernel),
+        (ArtifactKind::Initramfs, initramfs),
+    ] {
+        fs::write(dir.path().join(kind.to_string()), bytes).expect("written");
+    }
+    (dir, verified)
+}
+
+fn stage(cache: &Cache, (dir, manifest): &(TempDir, VerifiedManifest)) -> StagedRelease {
+    let mut source = |artifact: &plfm_release::Artifact| {
+        let file = File::open(dir.path().join(artifact.kind.to_string()))?;
+        Ok(Box::new(file) as Box<dyn Read>)
+    };
+    cache.stage(manifest, &mut source).expect("staged")
 }
 
 fn open(dir: &Path) -> Cache {
@@ -156,6 +172,8 @@ fn verify(criterion: &mut Criterion) {
     let cache = open(dir.path());
     boot(&cache);
     bench(&mut group, "pair_unchanged", || (), |()| boot(&cache));
+    let one_more = fetched(&cache, RELEASES);
+    bench(&mut group, "stage", || (), |()| drop(stage(&cache, &one_more)));
     group.finish();
 }
 

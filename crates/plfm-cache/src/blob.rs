@@ -154,11 +154,7 @@ fn explain_open_error(tree: &Tree, at: &Place, error: io::Error) -> BlobFault {
 
 /// The digest of the first `size_bytes` of `file`, and of the byte after them if there is one.
 fn hash(tree: &Tree, file: &File, size_bytes: u64) -> io::Result<Sha256Digest> {
-    Ok(hash_start(tree, file, size_bytes.saturating_add(1))?.finish())
-}
-
-/// A hasher that has read the first `bytes_max` of `file`, or what there is.
-pub(crate) fn hash_start(tree: &Tree, file: &File, bytes_max: u64) -> io::Result<Sha256Hasher> {
+    let bytes_max = size_bytes.saturating_add(1);
     let mut hasher = Sha256Hasher::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut offset = 0;
@@ -177,7 +173,7 @@ pub(crate) fn hash_start(tree: &Tree, file: &File, bytes_max: u64) -> io::Result
             Err(error) => return Err(error),
         }
     }
-    Ok(hasher)
+    Ok(hasher.finish())
 }
 
 /// Moves a rotten blob out of the way, if it is still the file that was found, and takes away the names by which

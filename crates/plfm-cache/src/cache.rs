@@ -82,8 +82,6 @@ pub(crate) struct Shared {
     pub(crate) releases: Holds<ReleaseId>,
     /// Artifacts that a staged release counts on.
     pub(crate) artifacts: Holds<Sha256Digest>,
-    /// Artifacts that are being fetched.
-    pub(crate) partials: Holds<Sha256Digest>,
     trust: RwLock<Trust>,
     changes: Mutex<()>,
 }
@@ -129,7 +127,6 @@ impl Cache {
             verified,
             releases: Holds::default(),
             artifacts: Holds::default(),
-            partials: Holds::default(),
             trust: RwLock::new(trust),
             changes: Mutex::new(()),
         };

@@ -170,19 +170,7 @@ pub trait Disk: Send + Sync {
     /// As `openat(2)`.
     fn create(&self, at: &Place) -> io::Result<File>;
 
-    /// Opens a file for reading and appending, and makes it with mode 0600 where it is not there.
-    ///
-    /// # Errors
-    /// As `openat(2)`.
-    fn resume(&self, at: &Place) -> io::Result<File>;
-
-    /// Takes the right to write a file away, from the next that opens it: mode 0444.
-    ///
-    /// # Errors
-    /// As `fchmod(2)`.
-    fn seal(&self, file: &File) -> io::Result<()>;
-
-    /// Appends to a file just created or resumed.
+    /// Appends to a file just created.
     ///
     /// # Errors
     /// As `write(2)`.

@@ -20,7 +20,7 @@ use plfm_release::{ArtifactKind, ReleaseId, Sha256Digest, SignedManifest};
 
 use crate::hold::Holds;
 use crate::tree::{self, Tree};
-use crate::{Cache, DiskError, FileKind, Folder, Place, ReleaseError, partial, record, repair};
+use crate::{Cache, DiskError, FileKind, Folder, Place, ReleaseError, record, repair};
 
 /// What came of a removal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,7 +30,7 @@ pub struct Removal {
     pub removed: Vec<ReleaseId>,
     /// What was to be removed and stays.
     pub kept: Vec<Kept>,
-    /// How much the removed artifacts, partial downloads and quarantined files took, in bytes.
+    /// How much the removed artifacts and quarantined files took, in bytes.
     pub freed_bytes: u64,
 }
 
@@ -61,8 +61,8 @@ pub enum KeptBecause {
 }
 
 impl Cache {
-    /// Removes releases and with them whatever no release has: artifacts of installations that were cut, partial
-    /// downloads that nobody has open, quarantined files of releases that are gone.
+    /// Removes releases and with them whatever no release has: artifacts of installations that were cut, quarantined
+    /// files of releases that are gone.
     ///
     /// Whatever is current, held by an [`crate::InstalledRelease`] of this process, or in `in_use` is kept, however
     /// full the disk is. What is not installed counts as removed.
@@ -89,7 +89,7 @@ impl Cache {
             } else {
                 shared
                     .releases
-                    .unless_held(release, |_| uninstall(tree, release))
+                    .unless_held(release, || uninstall(tree, release))
                     .unwrap_or(Ok(Some(KeptBecause::Held)))?
             };
             match refusal {
@@ -101,7 +101,6 @@ impl Cache {
             }
         }
         finish(tree, &shared.artifacts, &mut removal.freed_bytes)?;
-        removal.freed_bytes += partial::remove_unused(tree, &shared.partials)?;
         Ok(removal)
     }
 }
@@ -199,7 +198,7 @@ fn remove_unclaimed(
         if claimed {
             continue;
         }
-        let removed = counted_on.unless_held(&digest, |_| tree.remove_file(&at));
+        let removed = counted_on.unless_held(&digest, || tree.remove_file(&at));
         if removed.transpose()? == Some(true) {
             freed_bytes += facts.size_bytes;
         }

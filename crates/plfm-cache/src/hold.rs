@@ -34,32 +34,16 @@ impl<K: Ord + Clone> Holds<K> {
 
     pub(crate) fn take(&self, key: &K) -> Hold<K> {
         *self.counts().entry(key.clone()).or_insert(0) += 1;
-        self.holding(key)
-    }
-
-    /// A use beside which there is no other, or `None` when there is one.
-    pub(crate) fn take_alone(&self, key: &K) -> Option<Hold<K>> {
-        self.unless_held(key, |counts| {
-            counts.insert(key.clone(), 1);
-        })
-        .map(|()| self.holding(key))
-    }
-
-    /// Does something unless `key` is held; nobody gets a hold of anything meanwhile.
-    pub(crate) fn unless_held<T>(
-        &self,
-        key: &K,
-        act: impl FnOnce(&mut BTreeMap<K, usize>) -> T,
-    ) -> Option<T> {
-        let mut counts = self.counts();
-        (!counts.contains_key(key)).then(|| act(&mut counts))
-    }
-
-    fn holding(&self, key: &K) -> Hold<K> {
         Hold {
             holds: self.clone(),
             key: key.clone(),
         }
+    }
+
+    /// Does something unless `key` is held; nobody gets a hold of anything meanwhile.
+    pub(crate) fn unless_held<T>(&self, key: &K, act: impl FnOnce() -> T) -> Option<T> {
+        let counts = self.counts();
+        (!counts.contains_key(key)).then(act)
     }
 }
 
@@ -90,20 +74,11 @@ mod tests {
         let holds = Holds::default();
         let first = holds.take(&"a");
         let second = first.clone();
-        assert_eq!(holds.unless_held(&"a", |_| ()), None);
-        assert_eq!(holds.unless_held(&"b", |_| ()), Some(()));
+        assert_eq!(holds.unless_held(&"a", || ()), None);
+        assert_eq!(holds.unless_held(&"b", || ()), Some(()));
         drop(first);
-        assert_eq!(holds.unless_held(&"a", |_| ()), None);
+        assert_eq!(holds.unless_held(&"a", || ()), None);
         drop(second);
-        assert_eq!(holds.unless_held(&"a", |_| ()), Some(()));
-    }
-
-    #[test]
-    fn a_hold_alone_is_one() {
-        let holds = Holds::default();
-        let alone = holds.take_alone(&1);
-        assert!(alone.is_some() && holds.take_alone(&1).is_none());
-        drop(alone);
-        assert!(holds.take_alone(&1).is_some());
+        assert_eq!(holds.unless_held(&"a", || ()), Some(()));
     }
 }

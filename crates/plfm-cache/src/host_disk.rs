@@ -213,21 +213,6 @@ impl Disk for HostDisk {
         Ok(file.into())
     }
 
-    fn resume(&self, at: &Place) -> io::Result<File> {
-        let flags = OFlags::RDWR
-            | OFlags::APPEND
-            | OFlags::CREATE
-            | OFlags::NOFOLLOW
-            | OFlags::NONBLOCK
-            | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o600);
-        Ok(rustix::fs::openat(self.fd(at.folder()), at.name(), flags, mode)?.into())
-    }
-
-    fn seal(&self, file: &File) -> io::Result<()> {
-        Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(READ_ONLY))?)
-    }
-
     fn write(&self, mut file: &File, bytes: &[u8]) -> io::Result<()> {
         file.write_all(bytes)
     }

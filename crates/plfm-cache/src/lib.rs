@@ -13,8 +13,7 @@
 //!   .releases/<release id>.json                          the signed manifest, byte for byte as it was verified
 //!   .releases/<release id>.installed                     "<RFC 3339>  <sha256 of the manifest>"
 //!   .releases/<release id>.removed                       the manifest of a release that is being removed
-//!   .staging/                                            what is not finished; emptied at start, but for:
-//!   .staging/<sha256>.partial                            an artifact that is being fetched
+//!   .staging/                                            what is not finished; emptied at start
 //!   .quarantine/<sha256>                                 what rotted
 //!   .lock                                                locked by the one process that uses the directory
 //! ```
@@ -23,9 +22,7 @@
 //!
 //! ```text
 //! VerifiedManifest --Cache::stage--> StagedRelease --install--> InstalledRelease --open--> OpenPair
-//!           |       sizes, digests  ^               compatibility                verified at use
-//!           |                       |
-//!           +--Cache::staging_file--+ Cache::stage_fetched      a fetcher writes into .staging and can be cut
+//!                   sizes, digests                  compatibility                verified at use
 //!
 //! Cache::inventory --(what stays? plfm-rollout decides)--> Cache::gc --> Removal
 //! Cache::scrub --step, at the caller's pace--> Rotted: what has to be fetched anew
@@ -56,7 +53,6 @@ mod hold;
 mod host_disk;
 mod install;
 mod installed;
-mod partial;
 mod record;
 mod repair;
 mod scrub;
@@ -71,7 +67,6 @@ pub use gc::{Kept, KeptBecause, Removal};
 pub use host_disk::HostDisk;
 pub use install::InstallError;
 pub use installed::{InstalledRelease, OpenArtifactError, OpenPair};
-pub use partial::{FetchedArtifact, StagingFile};
 pub use record::{NameConflict, ReleaseError};
 pub use repair::Repair;
 pub use scrub::{Fault, Rotted, Scrub, ScrubState};

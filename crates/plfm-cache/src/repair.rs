@@ -12,12 +12,12 @@ use crate::hold::Holds;
 use crate::install::{place_name, place_sidecar};
 use crate::record::{self, Record};
 use crate::tree::{self, CURRENT_RECORD, SIDECAR_SUFFIX, Tree};
-use crate::{DiskError, Folder, Place, ReleaseError, Rot, Trust, current, gc, partial};
+use crate::{DiskError, Folder, Place, ReleaseError, Rot, Trust, current, gc};
 
 /// One thing that was put right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Repair {
-    /// Unfinished files that nobody can go on with were removed from `.staging`.
+    /// Unfinished files were removed from `.staging`.
     StagingEmptied {
         /// How many.
         files: usize,
@@ -116,11 +116,9 @@ pub(crate) fn repair(tree: &Tree, verified: &Verified, trust: &Trust) -> Result<
 }
 
 fn empty_staging(tree: &Tree, repairs: &mut Vec<Repair>) -> Result<(), DiskError> {
-    let kept = partial::worth_keeping(tree)?;
     let mut files = 0;
     for name in tree.list(Folder::Staging)? {
-        let at = Place::new(Folder::Staging, name);
-        if !kept.contains(&at) && tree.remove_file(&at)? {
+        if tree.remove_file(&Place::new(Folder::Staging, name))? {
             files += 1;
         }
     }

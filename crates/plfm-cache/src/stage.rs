@@ -35,25 +35,6 @@ pub(crate) struct StagedFile {
     shared: Arc<Shared>,
     pub(crate) at: Place,
     pub(crate) sha256: Sha256Digest,
-    /// Nobody fetches it meanwhile, where it was fetched into its place.
-    _hold: Option<Hold<Sha256Digest>>,
-}
-
-impl StagedFile {
-    /// A file that was fetched into `.staging`, verified, and is not written any more.
-    pub(crate) fn fetched(
-        shared: Arc<Shared>,
-        at: Place,
-        sha256: Sha256Digest,
-        hold: Hold<Sha256Digest>,
-    ) -> Self {
-        Self {
-            shared,
-            at,
-            sha256,
-            _hold: Some(hold),
-        }
-    }
 }
 
 impl fmt::Debug for StagedRelease {
@@ -83,24 +64,12 @@ impl Cache {
         manifest: &VerifiedManifest,
         source: &mut dyn FnMut(&Artifact) -> io::Result<Box<dyn Read>>,
     ) -> Result<StagedRelease, StageError> {
-        self.stage_with(manifest, &mut |artifact| {
-            let failed = |source| StageError::Source {
-                name: artifact.name.clone(),
-                source,
-            };
-            let mut reader = source(artifact).map_err(failed)?;
-            stage_artifact(&self.shared, artifact, &mut *reader)
-        })
-    }
-
-    /// Stages a release; what is not here or does not verify comes from `file`.
-    pub(crate) fn stage_with(
-        &self,
-        manifest: &VerifiedManifest,
-        file: &mut dyn FnMut(&Artifact) -> Result<StagedFile, StageError>,
-    ) -> Result<StagedRelease, StageError> {
         let shared = &self.shared;
-        check_names(shared, manifest)?;
+        if let Some(conflict) =
+            record::find_name_conflict(&shared.tree, &shared.trust(), manifest.manifest())?
+        {
+            return Err(conflict.into());
+        }
         let artifacts = manifest.manifest().artifacts();
         // Before they are looked for: what is found stays.
         let counted_on = artifacts
@@ -115,7 +84,13 @@ impl Cache {
             match open_artifact(shared, artifact) {
                 Ok(_) => {}
                 Err(OpenArtifactError::Disk(error)) => return Err(error.into()),
-                Err(_) => files.push(file(artifact)?),
+                Err(_) => {
+                    let mut reader = source(artifact).map_err(|source| StageError::Source {
+                        name: artifact.name.clone(),
+                        source,
+                    })?;
+                    files.push(stage_artifact(shared, artifact, &mut *reader)?);
+                }
             }
         }
         Ok(StagedRelease {
@@ -127,16 +102,8 @@ impl Cache {
     }
 }
 
-/// Refuses a manifest one of whose names means other bytes here.
-pub(crate) fn check_names(shared: &Shared, manifest: &VerifiedManifest) -> Result<(), StageError> {
-    match record::find_name_conflict(&shared.tree, &shared.trust(), manifest.manifest())? {
-        Some(conflict) => Err(conflict.into()),
-        None => Ok(()),
-    }
-}
-
 /// Tells a full disk from a broken one. `needed_bytes` were still to be written.
-pub(crate) fn disk_full(tree: &Tree, artifact: &Artifact, needed_bytes: u64, error: DiskError) -> StageError {
+fn disk_full(tree: &Tree, artifact: &Artifact, needed_bytes: u64, error: DiskError) -> StageError {
     if !error.is_full() {
         return error.into();
     }
@@ -160,7 +127,6 @@ fn stage_artifact(
         shared: Arc::clone(shared),
         at,
         sha256: artifact.sha256,
-        _hold: None,
     };
     copy(shared, artifact, reader, &file, &staged.at)?;
     tree.disk()
@@ -218,11 +184,7 @@ fn copy(
 }
 
 /// Checks what came of an artifact when its source ended: `found_bytes`, all of which `hasher` has seen.
-pub(crate) fn check_end(
-    artifact: &Artifact,
-    found_bytes: u64,
-    hasher: Sha256Hasher,
-) -> Result<(), StageError> {
+fn check_end(artifact: &Artifact, found_bytes: u64, hasher: Sha256Hasher) -> Result<(), StageError> {
     if found_bytes < artifact.size_bytes {
         return Err(StageError::Truncated {
             name: artifact.name.clone(),

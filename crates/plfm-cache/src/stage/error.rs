@@ -7,8 +7,7 @@ use plfm_release::{ArtifactName, Sha256Digest};
 use crate::DiskError;
 use crate::record::NameConflict;
 
-/// Why a release could not be staged, or an artifact not fetched. Nothing that could become part of a release stays,
-/// but for the beginning of an artifact that is being fetched.
+/// Why a release could not be staged. Nothing of it stays.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
     /// The source ended too early.
@@ -51,18 +50,6 @@ pub enum StageError {
         #[source]
         source: io::Error,
     },
-    /// It was not fetched, and is not here either, or not any more.
-    #[error("artifact {name} is not in the cache and was not fetched; fetch it again")]
-    NotFetched {
-        /// Its name.
-        name: ArtifactName,
-    },
-    /// Somebody else is fetching it.
-    #[error("artifact {name} is being fetched already; wait for that to end")]
-    Busy {
-        /// Its name.
-        name: ArtifactName,
-    },
     /// There is no room for it.
     #[error(
         "artifact {name} does not fit on the disk: {needed_bytes} more bytes are needed, {}; remove releases that \
@@ -101,8 +88,6 @@ impl StageError {
             Self::DigestMismatch { .. } => "artifact_digest_mismatch",
             Self::NameConflict(_) => "artifact_name_conflict",
             Self::Source { .. } => "artifact_source_error",
-            Self::NotFetched { .. } => "artifact_not_fetched",
-            Self::Busy { .. } => "artifact_fetch_busy",
             Self::DiskFull { .. } => "cache_disk_full",
             Self::Disk(error) => error.code(),
         }

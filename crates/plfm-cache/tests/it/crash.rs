@@ -9,13 +9,13 @@ use plfm_cache::{Cache, HostDisk};
 use tempfile::TempDir;
 
 use crate::fixtures::{directory, trust};
-use crate::invariants::{check, expected_end};
+use crate::invariants::Invariants;
 use crate::scenario::{
-    Scenario, fetch, first_install, installation_alone, new_signature, reinstall, removal, removal_of_two,
+    Scenario, first_install, installation_alone, new_signature, reinstall, removal, removal_of_two,
     repair_of_a_rotten_kernel, rollback, upgrade, upgrade_of_the_initramfs_alone,
     upgrade_of_the_kernel_alone,
 };
-use crate::test_disk::{Durable, Failure, Loss, TestDisk};
+use crate::test_disk::{Durable, Failure, TestDisk};
 
 #[test]
 fn a_first_install_survives_every_crash() {
@@ -60,11 +60,6 @@ fn a_removal_survives_every_crash() {
     survives_every_failure(&removal_of_two());
 }
 
-#[test]
-fn a_fetch_survives_every_crash() {
-    survives_every_failure(&fetch());
-}
-
 /// What a killed process left is what the next one builds upon, and it may not be on the disk yet.
 #[test]
 fn a_power_cut_in_a_second_installation_after_a_kill_in_the_first_is_survived() {
@@ -77,23 +72,18 @@ fn a_power_cut_in_a_second_removal_after_a_kill_in_the_first_is_survived() {
     survives_a_power_cut_after_a_kill(&removal(), 7);
 }
 
-#[test]
-fn a_power_cut_in_a_second_fetch_after_a_kill_in_the_first_is_survived() {
-    survives_a_power_cut_after_a_kill(&fetch(), 29);
-}
-
 /// Tries each kill, and after it every `stride`th power cut: every pair would take minutes. The last one, in which the
 /// second attempt ends well, is always tried.
 fn survives_a_power_cut_after_a_kill(scenario: &Scenario, stride: usize) {
-    let (prepared, expected) = (prepared(scenario), expected_end(scenario));
-    let attempts = |first, second| {
+    let (prepared, mut invariants) = (prepared(scenario), Invariants::of(scenario));
+    let mut attempts = |first, second| {
         let dir = copy_of(&prepared);
         let first = run(scenario, TestDisk::failing(dir.path(), Failure::Death, first));
         let host = HostDisk::open(dir.path()).unwrap();
         let disk = TestDisk::continuing(host, Failure::Death, second, first.durable);
         let second = run(scenario, disk);
         second.durable.restore(dir.path());
-        check(scenario, dir.path(), &expected, second.finished);
+        invariants.check(dir.path(), second.finished);
         (first.failed, second.failed)
     };
     for first in 0.. {
@@ -127,31 +117,19 @@ pub fn copy_of(state: &Durable) -> TempDir {
 }
 
 fn survives_every_failure(scenario: &Scenario) {
-    let (prepared, expected) = (prepared(scenario), expected_end(scenario));
-    let cases = [
-        (Failure::Death, Loss::Nothing),
-        (Failure::Death, Loss::Unsynced),
-        (Failure::Death, Loss::UnsyncedButOne),
-        (Failure::DiskFull, Loss::Nothing),
-        (Failure::DiskFull, Loss::Unsynced),
-    ];
-    for (failure, loss) in cases {
+    let (prepared, mut invariants) = (prepared(scenario), Invariants::of(scenario));
+    for failure in [Failure::Death, Failure::DiskFull] {
         for good in 0.. {
             let dir = copy_of(&prepared);
-            let Attempt {
-                failed,
-                finished,
-                durable,
-            } = run(scenario, TestDisk::failing(dir.path(), failure, good));
-            let survivors = durable.after(loss, dir.path());
-            if loss == Loss::Nothing {
-                check(scenario, dir.path(), &expected, finished);
-            }
+            let attempt = run(scenario, TestDisk::failing(dir.path(), failure, good));
+            let survivors = attempt.durable.after_power_cut(dir.path());
+            // The process died and the disk did not, or nothing died.
+            invariants.check(dir.path(), attempt.finished);
             for durable in survivors {
                 durable.restore(dir.path());
-                check(scenario, dir.path(), &expected, finished);
+                invariants.check(dir.path(), attempt.finished);
             }
-            if !failed {
+            if !attempt.failed {
                 assert!(good > 4, "the scenario changes next to nothing");
                 break;
             }

@@ -152,7 +152,6 @@ fn what_no_release_has_goes_and_what_is_not_the_caches_stays() {
     write(format!(".blobs/{lost}"));
     write(format!(".quarantine/{lost}"));
     write(format!(".quarantine/{lost}.1"));
-    write(format!(".staging/{lost}.partial"));
     write(format!(".releases/{}.installed", Release::new("x").id()));
     write("vmlinuz-plfm-6.1.50-x".to_owned());
     let foreign = [
@@ -168,7 +167,7 @@ fn what_no_release_has_goes_and_what_is_not_the_caches_stays() {
             .join(format!(".blobs/{}", Sha256Digest::of(b"directory"))),
     )
     .unwrap();
-    assert_eq!(remove(&cache, &[]).freed_bytes, 20);
+    assert_eq!(remove(&cache, &[]).freed_bytes, 15);
     let mut expected: Vec<String> = before.into_keys().chain(foreign).collect();
     expected.sort();
     assert_eq!(names(dir.path()), expected);

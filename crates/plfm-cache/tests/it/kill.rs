@@ -17,7 +17,7 @@ use plfm_rollout::retention::{InUse, Installed, retain};
 
 use crate::fixtures::{Release, directory, now, open, open_reporting, trust};
 use crate::invariants::{check_reopened, check_unopened};
-use crate::scenario::{Scenario, deliver, fetch_and_deliver};
+use crate::scenario::{Scenario, deliver};
 
 const DIR: &str = "PLFM_CACHE_TEST_DIR";
 const ROLE: &str = "PLFM_CACHE_TEST_ROLE";
@@ -115,15 +115,14 @@ fn work(dir: &Path, random: &mut Random) {
     let (cache, releases) = (open(dir), releases());
     loop {
         let release = &releases[usize::try_from(random.below(6)).unwrap()];
-        match random.below(5) {
+        match random.below(4) {
             0 => deliver(release, &cache).unwrap(),
-            1 => fetch_and_deliver(release, &cache).unwrap(),
-            2 => {
+            1 => {
                 if let Ok(installed) = cache.get(&release.id()) {
                     cache.set_current(&installed).unwrap();
                 }
             }
-            3 => remove_old(&cache),
+            2 => remove_old(&cache),
             _ => {
                 let mut scrub = cache.scrub().unwrap();
                 while scrub.step(1 << 20).unwrap() == ScrubState::Going {}

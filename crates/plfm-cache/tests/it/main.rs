@@ -15,7 +15,6 @@ mod gc;
 mod install;
 mod invariants;
 mod kill;
-mod partial;
 mod properties;
 mod refusal;
 mod repair;

@@ -369,8 +369,6 @@ fn stage_errors_are_few_and_have_stable_codes() {
         StageError::DigestMismatch { .. } => "artifact_digest_mismatch",
         StageError::NameConflict(_) => "artifact_name_conflict",
         StageError::Source { .. } => "artifact_source_error",
-        StageError::NotFetched { .. } => "artifact_not_fetched",
-        StageError::Busy { .. } => "artifact_fetch_busy",
         StageError::DiskFull { .. } => "cache_disk_full",
         StageError::Disk(error) => error.code(),
     };

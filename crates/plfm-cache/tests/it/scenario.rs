@@ -5,8 +5,8 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-use plfm_cache::{Cache, StageError};
-use plfm_release::{Artifact, ArtifactKind, ReleaseId, Sha256Digest};
+use plfm_cache::Cache;
+use plfm_release::{ArtifactKind, ReleaseId, Sha256Digest};
 
 use crate::fixtures::{NEXT_KEY, Release, no_source, now, open, overwrite, time};
 
@@ -192,45 +192,4 @@ fn remove(cache: &Cache, releases: &[Release]) -> Outcome {
     let removal = cache.gc(&ids, &BTreeSet::new())?;
     assert_eq!((removal.removed, removal.kept), (ids, vec![]));
     Ok(())
-}
-
-/// A release comes through the staging files of a fetcher that goes on where it was cut.
-pub fn fetch() -> Scenario {
-    Scenario {
-        operation: |scenario, cache| fetch_and_deliver(&scenario.releases[0], cache),
-        ..first_install()
-    }
-}
-
-/// As [`deliver`], through staging files.
-pub fn fetch_and_deliver(release: &Release, cache: &Cache) -> Outcome {
-    let manifest = release.manifest();
-    let mut fetched = Vec::new();
-    for artifact in cache.missing_artifacts(&manifest)? {
-        fetched.push(fetch_artifact(cache, release, &artifact)?);
-    }
-    let installed = cache.stage_fetched(&manifest, fetched)?.install(now())?;
-    cache.set_current(&installed)?;
-    Ok(())
-}
-
-fn fetch_artifact(
-    cache: &Cache,
-    release: &Release,
-    artifact: &Artifact,
-) -> Result<plfm_cache::FetchedArtifact, StageError> {
-    let piece_bytes = release.bytes(artifact.kind).len().div_ceil(3);
-    let attempt = || {
-        let mut file = cache.staging_file(&release.manifest(), artifact.kind)?;
-        let have = usize::try_from(file.length_bytes()).unwrap();
-        for piece in release.bytes(artifact.kind)[have..].chunks(piece_bytes) {
-            file = file.write(piece)?;
-        }
-        file.finish()
-    };
-    match attempt() {
-        // A power cut left something else.
-        Err(StageError::DigestMismatch { .. }) => attempt(),
-        outcome => outcome,
-    }
 }

@@ -28,17 +28,6 @@ pub enum Failure {
     Unreadable,
 }
 
-/// What a disk forgets when its power is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
-    /// The process died, the disk did not.
-    Nothing,
-    /// All that was not synced.
-    Unsynced,
-    /// All that was not synced but one directory entry: a file system may write them in any order.
-    UnsyncedButOne,
-}
-
 pub struct TestDisk {
     host: HostDisk,
     failure: Failure,
@@ -113,42 +102,27 @@ impl Durable {
         }
     }
 
-    /// The states that a power cut can leave of the directory as it is now. Of what nobody reads in `.staging`, only
-    /// the one without what was not synced.
-    pub fn after(&self, loss: Loss, dir: &Path) -> Vec<Self> {
+    /// The states that a power cut can leave of the directory as it is now: without anything that was not synced, and
+    /// with one directory entry of that, as a file system may write them in any order. Of `.staging`, which nobody
+    /// reads, only what was synced.
+    pub fn after_power_cut(&self, dir: &Path) -> Vec<Self> {
         let mut now = self.clone();
         for folder in Folder::ALL {
             now.sync_folder(dir, folder);
         }
-        match loss {
-            Loss::Nothing => vec![],
-            Loss::Unsynced => vec![self.clone()],
-            Loss::UnsyncedButOne => {
-                let names: BTreeSet<_> = self.entries.keys().chain(now.entries.keys()).collect();
-                let changed = names.into_iter().filter(|name| {
-                    let is_read =
-                        !name.starts_with(".staging") || name.extension() == Some(OsStr::new("partial"));
-                    is_read && self.entries.get(*name) != now.entries.get(*name)
-                });
-                let surviving = |name: &PathBuf| {
-                    let mut durable = self.clone();
-                    // Its length may have survived without its content.
-                    if name.extension() == Some(OsStr::new("partial"))
-                        && let Some(Entry::File(file)) = now.entries.get(name)
-                        && let Ok(metadata) = dir.join(name).symlink_metadata()
-                    {
-                        let zeros = vec![0; usize::try_from(metadata.len()).unwrap()];
-                        durable.contents.entry(*file).or_insert(zeros);
-                    }
-                    match now.entries.get(name) {
-                        Some(entry) => durable.entries.insert(name.clone(), entry.clone()),
-                        None => durable.entries.remove(name),
-                    };
-                    durable
-                };
-                changed.map(surviving).collect()
-            }
-        }
+        let names: BTreeSet<_> = self.entries.keys().chain(now.entries.keys()).collect();
+        let changed = names.into_iter().filter(|name| {
+            !name.starts_with(".staging") && self.entries.get(*name) != now.entries.get(*name)
+        });
+        let surviving = |name: &PathBuf| {
+            let mut durable = self.clone();
+            match now.entries.get(name) {
+                Some(entry) => durable.entries.insert(name.clone(), entry.clone()),
+                None => durable.entries.remove(name),
+            };
+            durable
+        };
+        [self.clone()].into_iter().chain(changed.map(surviving)).collect()
     }
 
     /// Brings the directory into the state that survived.
@@ -167,12 +141,7 @@ impl Durable {
                     Some(first) => fs::hard_link(first, path).unwrap(),
                     None => {
                         fs::write(&path, self.contents.get(file).map_or(&[][..], Vec::as_slice)).unwrap();
-                        let mode = if path.extension() == Some(OsStr::new("partial")) {
-                            0o600
-                        } else {
-                            0o444
-                        };
-                        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+                        fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
                         first_names.insert(*file, path);
                     }
                 },
@@ -337,23 +306,6 @@ impl Disk for TestDisk {
         let file = self.host.create(at)?;
         self.durable.lock().unwrap().new_file(file.metadata()?.ino());
         Ok(file)
-    }
-
-    fn resume(&self, at: &Place) -> io::Result<File> {
-        self.change()?;
-        let file = self.host.resume(at)?;
-        let mut durable = self.durable.lock().unwrap();
-        let inode = file.metadata()?.ino();
-        // What is there was there before, or the inode's number is used again.
-        if file.metadata()?.len() == 0 || !durable.files.contains_key(&inode) {
-            durable.new_file(inode);
-        }
-        Ok(file)
-    }
-
-    fn seal(&self, file: &File) -> io::Result<()> {
-        self.change()?;
-        self.host.seal(file)
     }
 
     fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
