@@ -2,6 +2,10 @@
 
 mod boot;
 mod boots;
+mod icount;
+mod kernel;
+
+use std::path::PathBuf;
 
 use clap::Subcommand;
 
@@ -25,6 +29,14 @@ pub enum Bench {
         #[arg(long, default_value_t = 1)]
         at_once: u32,
     },
+    /// What groups of kernel options cost: instructions to PID 1 and size, with each and without it (a kernel build each)
+    Kernel {
+        /// Only these groups, by name; all if none is named
+        groups: Vec<String>,
+        /// Write the figures to this file too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Signature verification, and hashing of the whole pair
     Verify,
 }
@@ -35,12 +47,18 @@ impl Bench {
         match self {
             Self::Boot { pairs } => boot::run(pairs),
             Self::Boots { count, at_once } => boots::run(count, at_once),
+            Self::Kernel { groups, json } => kernel::run(&groups, json.as_deref()),
             Self::Verify => {
                 step("criterion: verify_manifest and hash_pair");
                 run(cargo().args(["bench", "--locked", "-p", "plfm-release", "--bench", "verify"]))
             }
         }
     }
+}
+
+/// A count in millions, cut to two places.
+fn millions(count: u64) -> String {
+    format!("{}.{:02} M", count / 1_000_000, count % 1_000_000 / 10_000)
 }
 
 /// The value at `percent` of sorted values, by the nearest rank.
