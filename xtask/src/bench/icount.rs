@@ -105,7 +105,7 @@ pub fn count(kernel: &Path, initramfs: &Path, machine: Machine) -> anyhow::Resul
             "virtio-rng-device,rng=rng0",
         ]);
     }
-    let cmdline = "console=ttyS0 quiet panic=-1 reboot=t nolapic_timer no_timer_check rdinit=/probe";
+    let cmdline = "console=ttyS0 quiet panic=-1 reboot=t pci=off nolapic_timer no_timer_check rdinit=/probe";
     qemu.args(["-append", cmdline]);
     qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
     let console = read(&mut qemu)?;

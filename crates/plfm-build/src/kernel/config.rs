@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn the_default_fragment_is_one() {
         let fragment = fragment(include_str!("../../../../kernel/x86_64.config"));
-        assert!(fragment.asks_for("CONFIG_PVH", "y") && fragment.asks_for("CONFIG_PCI", "n"));
+        assert!(fragment.asks_for("CONFIG_PVH", "y") && fragment.asks_for("CONFIG_MODULES", "n"));
     }
 
     proptest! {

@@ -84,6 +84,10 @@ pub const KERNEL_NEEDS: &[KernelNeed] = &[
         "randomness from the host",
         &["HW_RANDOM_VIRTIO", "RANDOM_TRUST_CPU"],
     ),
+    need(
+        "new randomness after a resume from a snapshot",
+        &["ACPI", "VMGENID"],
+    ),
     need("the host's clock", &["PTP_1588_CLOCK_KVM"]),
 ];
 

@@ -71,6 +71,16 @@ pub const GROUPS: &[Group] = &[
     has("cgroup-pids", &[("CGROUP_PIDS", "n")]),
     has("balloon", &[("VIRTIO_BALLOON", "n")]),
     has("io_uring", &[("IO_URING", "n")]),
+    // The drivers that would come in with PCI are off, and stay off without it.
+    has(
+        "acpi",
+        &[
+            ("ACPI", "n"),
+            ("PCI", "n"),
+            ("VIRT_DRIVERS", "n"),
+            ("VMGENID", "n"),
+        ],
+    ),
     has("cgroup-cpuset", &[("CPUSETS", "n")]),
     has("cgroup-io", &[("BLK_CGROUP", "n")]),
     has("psi", &[("PSI", "n")]),
