@@ -105,8 +105,11 @@ pub fn count(kernel: &Path, initramfs: &Path, machine: Machine) -> anyhow::Resul
             "virtio-rng-device,rng=rng0",
         ]);
     }
-    let cmdline = "console=ttyS0 quiet panic=-1 reboot=t pci=off nolapic_timer no_timer_check rdinit=/probe";
-    qemu.args(["-append", cmdline]);
+    let found_by = if machine.acpi { "" } else { "acpi=off " };
+    let cmdline = format!(
+        "console=ttyS0 quiet panic=-1 reboot=t {found_by}pci=off nolapic_timer no_timer_check rdinit=/probe"
+    );
+    qemu.args(["-append", &cmdline]);
     qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
     let console = read(&mut qemu)?;
     let number = console
