@@ -13,7 +13,6 @@ mod groups;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use plfm_build::{Event, Fragment, KERNEL_FRAGMENT_DEFAULT, KERNEL_SOURCE_DEFAULT, KernelInputs, KernelTree};
@@ -23,11 +22,14 @@ use serde_json::{Value, json};
 use self::groups::{GROUPS, Group, Presence};
 use super::icount::{Machine, count, pack_probe};
 use super::millions;
-use crate::shell::{read, step};
+use crate::shell::step;
 use crate::{lab, setup};
 
 /// Memory of the two machines that each kernel is counted on, in MiB: some costs grow with memory.
 const MEMORY_MIB: [u32; 2] = [128, 1024];
+
+/// An image is looked at in lines of this length.
+const LINE_BYTES: usize = 64;
 
 /// One kernel's figures.
 struct Figures {
@@ -36,8 +38,8 @@ struct Figures {
     instructions: [u64; 3],
     /// The first machine, described by ACPI; `None` for a kernel that cannot read that.
     with_acpi: Option<u64>,
-    /// Code, data and zeroed data: without the holes that alignment leaves in the file.
-    loaded_bytes: u64,
+    /// Code and data: what [`filled_bytes`] counts.
+    filled_bytes: u64,
     file_bytes: u64,
 }
 
@@ -135,22 +137,16 @@ impl Workshop {
                 counted(small.with_entropy_device())?,
             ],
             with_acpi: has_acpi.then(|| counted(small.with_acpi())).transpose()?,
-            loaded_bytes: loaded_bytes(&image)?,
+            filled_bytes: filled_bytes(&kernel.image),
             file_bytes: kernel.image.len() as u64,
         })
     }
 }
 
-/// Text, data and bss, as `size` adds them.
-fn loaded_bytes(image: &Path) -> anyhow::Result<u64> {
-    let table = read(Command::new("size").arg(image))?;
-    let total = table
-        .lines()
-        .nth(1)
-        .and_then(|line| line.split_whitespace().nth(3));
-    total
-        .and_then(|total| total.parse().ok())
-        .with_context(|| format!("size printed no total: {table}"))
+/// How much of an image is not padding: huge pages are aligned by megabytes of one byte, which hide what a group adds.
+fn filled_bytes(image: &[u8]) -> u64 {
+    let is_filled = |line: &&[u8]| line.iter().any(|byte| Some(byte) != line.first());
+    (image.chunks(LINE_BYTES).filter(is_filled).count() * LINE_BYTES) as u64
 }
 
 fn render_kernel(base: &Figures) -> String {
@@ -158,7 +154,7 @@ fn render_kernel(base: &Figures) -> String {
     let acpi = base.with_acpi.map_or("-".to_owned(), millions);
     format!(
         "| all of it | {small} | {large} | {entropy} | {acpi} | {} | {} |",
-        base.loaded_bytes / 1024,
+        base.filled_bytes / 1024,
         base.file_bytes / 1024
     )
 }
@@ -176,7 +172,7 @@ fn render_cost(group: &Group, base: &Figures, other: &Figures) -> String {
         } else {
             ""
         },
-        kib(cost.loaded_bytes),
+        kib(cost.filled_bytes),
         kib(cost.file_bytes)
     )
 }
@@ -185,7 +181,7 @@ fn render_cost(group: &Group, base: &Figures, other: &Figures) -> String {
 struct Cost {
     instructions: [i64; 3],
     with_acpi: Option<i64>,
-    loaded_bytes: i64,
+    filled_bytes: i64,
     file_bytes: i64,
 }
 
@@ -201,7 +197,7 @@ impl Cost {
         Self {
             instructions: [less(a, d), less(b, e), less(c, f)],
             with_acpi: with.with_acpi.zip(without.with_acpi).map(|(a, b)| less(a, b)),
-            loaded_bytes: less(with.loaded_bytes, without.loaded_bytes),
+            filled_bytes: less(with.filled_bytes, without.filled_bytes),
             file_bytes: less(with.file_bytes, without.file_bytes),
         }
     }
@@ -217,7 +213,7 @@ fn kernel_json(figures: &Figures) -> Value {
         "instructions": figures.instructions,
         "memory_mib": MEMORY_MIB,
         "instructions_with_acpi": figures.with_acpi,
-        "loaded_bytes": figures.loaded_bytes,
+        "filled_bytes": figures.filled_bytes,
         "file_bytes": figures.file_bytes,
     })
 }
@@ -229,8 +225,53 @@ fn cost_json(group: &Group, base: &Figures, other: &Figures) -> Value {
         "in_releases": group.presence == Presence::In,
         "instructions": cost.instructions,
         "instructions_with_acpi": cost.with_acpi,
-        "loaded_bytes": cost.loaded_bytes,
+        "filled_bytes": cost.filled_bytes,
         "file_bytes": cost.file_bytes,
         "kernel": kernel_json(other),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_of_any_byte_does_not_count() {
+        let padding = [vec![0; 4096], vec![0xcc; 4096]].concat();
+        assert_eq!(filled_bytes(&padding), 0);
+        let image = [padding, vec![1, 2, 3]].concat();
+        assert_eq!(filled_bytes(&image), LINE_BYTES as u64);
+    }
+
+    #[test]
+    fn a_cost_is_what_the_kernel_with_the_group_has_more() {
+        let figures = |instructions, bytes| Figures {
+            sha256: Sha256Digest::of(b""),
+            instructions: [instructions; 3],
+            with_acpi: None,
+            filled_bytes: bytes,
+            file_bytes: bytes,
+        };
+        let (base, other) = (figures(50, 900), figures(40, 1000));
+        for (presence, sign) in [(Presence::In, 1), (Presence::Out, -1)] {
+            let group = Group {
+                name: "",
+                presence,
+                changes: &[],
+            };
+            let cost = Cost::of(&group, &base, &other);
+            assert_eq!(
+                (cost.instructions, cost.file_bytes),
+                ([10 * sign; 3], -100 * sign)
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_group_is_an_error_that_lists_the_known_ones() {
+        let error = select(&["ext5".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("ext5") && error.contains("ext4"), "{error}");
+        assert_eq!(select(&["ext4".to_owned()]).unwrap().len(), 1);
+        assert_eq!(select(&[]).unwrap().len(), GROUPS.len());
+    }
 }
