@@ -3,7 +3,11 @@
 mod boot;
 mod boots;
 mod guest;
+mod icount;
+mod kernel;
 mod stops;
+
+use std::path::PathBuf;
 
 use clap::Subcommand;
 
@@ -39,6 +43,14 @@ pub enum Bench {
         #[arg(long, default_value_t = 20)]
         count: u32,
     },
+    /// What groups of kernel options cost: instructions to PID 1 and size, with each and without it (a kernel build each)
+    Kernel {
+        /// Only these groups, by name; all if none is named
+        groups: Vec<String>,
+        /// Write the figures to this file too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Signature verification, and hashing of the whole pair
     Verify,
 }
@@ -51,6 +63,7 @@ impl Bench {
             Self::Stops { count } => stops::run(count),
             Self::Guest { count } => guest::run(count),
             Self::Boots { count, at_once } => boots::run(count, at_once),
+            Self::Kernel { groups, json } => kernel::run(&groups, json.as_deref()),
             Self::Verify => {
                 step("criterion: verify_manifest and hash_pair");
                 run(cargo().args(["bench", "--locked", "-p", "plfm-release", "--bench", "verify"]))
@@ -59,7 +72,7 @@ impl Bench {
     }
 }
 
-/// A count in millions.
+/// A count in millions, cut to two places.
 fn millions(count: u64) -> String {
     format!("{}.{:02} M", count / 1_000_000, count % 1_000_000 / 10_000)
 }

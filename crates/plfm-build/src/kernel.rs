@@ -18,6 +18,7 @@ mod cache;
 mod compile;
 mod config;
 mod error;
+mod needs;
 mod source;
 mod toolchain;
 
@@ -31,10 +32,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::progress::{Event, Phase, Progress, phase};
 use cache::{Cache, Entry};
+pub use compile::{CompiledKernel, KernelTree};
 pub use config::{DroppedOption, Fragment, FragmentError};
 pub use error::KernelError;
+use needs::check_needs;
+pub use needs::{KERNEL_NEEDS, KernelNeed, UnmetNeed};
 pub(crate) use source::hash_file;
-use toolchain::{Missing, Toolchain};
+use toolchain::Toolchain;
 
 /// Where Debian's package `linux-source-6.1` puts the source.
 pub const KERNEL_SOURCE_DEFAULT: &str = "/usr/src/linux-source-6.1.tar.xz";
@@ -50,6 +54,9 @@ pub struct KernelInputs {
     pub source: PathBuf,
     /// What is added to `make allnoconfig`.
     pub fragment: Vec<u8>,
+    /// What the configuration must have beyond what the fragment asks for: [`KERNEL_NEEDS`] for a kernel that guests
+    /// boot. Does not change the bytes.
+    pub needs: &'static [KernelNeed],
     /// The cache; see [`kernel_cache_dir`].
     pub cache: PathBuf,
     /// How many compilers run at once. Does not change the bytes.
@@ -118,16 +125,8 @@ pub fn kernel_cache_dir(xdg_cache_home: Option<OsString>, home: Option<OsString>
 /// [`KernelError`]. The cache is then as it was.
 pub fn build_kernel(inputs: &KernelInputs, progress: &mut dyn Progress) -> Result<BuiltKernel, KernelError> {
     let fragment = Fragment::parse(&inputs.fragment).map_err(KernelError::Fragment)?;
-    let source_sha256 = phase(progress, Phase::HashKernelSource, |_| {
-        hash_file(&inputs.source).map_err(|source| KernelError::Source {
-            path: inputs.source.clone(),
-            source,
-        })
-    })?;
-    let toolchain = match Toolchain::find(&fragment).map_err(KernelError::Toolchain)? {
-        Ok(toolchain) => toolchain,
-        Err(Missing { things, packages }) => return Err(KernelError::MissingTools { things, packages }),
-    };
+    let source_sha256 = phase(progress, Phase::HashKernelSource, |_| hash_source(inputs))?;
+    let toolchain = Toolchain::require(&fragment)?;
     let record = KernelRecord {
         recipe: RECIPE,
         source_sha256,
@@ -145,6 +144,10 @@ pub fn build_kernel(inputs: &KernelInputs, progress: &mut dyn Progress) -> Resul
     };
     match slot.load(&record)? {
         cache::Lookup::Whole(entry) => {
+            let unmet = check_needs(inputs.needs, &String::from_utf8_lossy(&entry.config));
+            if !unmet.is_empty() {
+                return Err(KernelError::Insufficient(unmet));
+            }
             progress.event(Event::Note(
                 "using the kernel that was built before from the same inputs",
             ));
@@ -156,9 +159,16 @@ pub fn build_kernel(inputs: &KernelInputs, progress: &mut dyn Progress) -> Resul
         cache::Lookup::Absent => {}
     }
     let work = slot.begin()?;
-    let entry = compile::compile(inputs, &fragment, &toolchain, &work, slot.log(), progress)?;
+    let entry = compile::compile(inputs, &fragment, toolchain, &work, slot.log(), progress)?;
     slot.store(&record, &entry)?;
     Ok(found(entry, KernelOrigin::Compiled))
+}
+
+fn hash_source(inputs: &KernelInputs) -> Result<Sha256Digest, KernelError> {
+    hash_file(&inputs.source).map_err(|source| KernelError::Source {
+        path: inputs.source.clone(),
+        source,
+    })
 }
 
 #[cfg(test)]

@@ -37,8 +37,9 @@ pub use initramfs::{
 };
 pub use inputs::{BuildInputs, RecordedInput};
 pub use kernel::{
-    BuiltKernel, DroppedOption, Fragment, FragmentError, KERNEL_FRAGMENT_DEFAULT, KERNEL_SOURCE_DEFAULT,
-    KernelError, KernelInputs, KernelOrigin, KernelRecord, build_kernel, kernel_cache_dir,
+    BuiltKernel, CompiledKernel, DroppedOption, Fragment, FragmentError, KERNEL_FRAGMENT_DEFAULT,
+    KERNEL_NEEDS, KERNEL_SOURCE_DEFAULT, KernelError, KernelInputs, KernelNeed, KernelOrigin, KernelRecord,
+    KernelTree, UnmetNeed, build_kernel, kernel_cache_dir,
 };
 pub use progress::{Event, Phase, Progress};
 pub use provenance::{PROVENANCE_BYTES_MAX, ProvenanceError, check_provenance};

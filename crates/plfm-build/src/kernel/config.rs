@@ -80,6 +80,26 @@ impl Fragment {
             .collect()
     }
 
+    /// The options and the values asked for, sorted by option; `n` for an option that must not be there.
+    pub fn options(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(option, value)| (option.as_str(), value.as_str()))
+    }
+
+    /// The same fragment with other values for some options.
+    ///
+    /// `changes` are pairs of option, `CONFIG_EXT4_FS`, and value; `n` asks for the option not to be there.
+    pub fn with(&self, changes: &[(&str, &str)]) -> Self {
+        let mut options = self.0.clone();
+        options.extend(
+            changes
+                .iter()
+                .map(|(option, value)| ((*option).to_owned(), (*value).to_owned())),
+        );
+        Self(options)
+    }
+
     /// Whether the fragment asks for `option` to be `value`.
     pub fn asks_for(&self, option: &str, value: &str) -> bool {
         self.0.get(option).is_some_and(|wanted| wanted == value)
@@ -87,22 +107,34 @@ impl Fragment {
 
     /// The options that are not in `config`, a whole `.config`, as they were asked for.
     pub fn check_survived(&self, config: &str) -> Vec<DroppedOption> {
-        let mut found = BTreeMap::new();
-        for line in config.lines() {
-            if let Line::Option(name, value) = parse_line(line) {
-                found.insert(name, value);
-            }
-        }
-        let value_of = |option: &str| found.get(option).copied().unwrap_or("n");
+        let found = Configured::parse(config);
         self.0
             .iter()
-            .filter(|(option, wanted)| value_of(option) != wanted.as_str())
+            .filter(|(option, wanted)| found.value(option) != wanted.as_str())
             .map(|(option, wanted)| DroppedOption {
                 option: option.clone(),
                 wanted: wanted.clone(),
-                found: value_of(option).to_owned(),
+                found: found.value(option).to_owned(),
             })
             .collect()
+    }
+}
+
+/// What a whole `.config` says.
+pub(super) struct Configured<'a>(BTreeMap<&'a str, &'a str>);
+
+impl<'a> Configured<'a> {
+    pub fn parse(config: &'a str) -> Self {
+        let options = config.lines().filter_map(|line| match parse_line(line) {
+            Line::Option(name, value) => Some((name, value)),
+            Line::Comment | Line::Bad => None,
+        });
+        Self(options.collect())
+    }
+
+    /// The option's value; `n` for one that is not there.
+    pub fn value(&self, option: &str) -> &'a str {
+        self.0.get(option).copied().unwrap_or("n")
     }
 }
 
@@ -182,6 +214,13 @@ mod tests {
     }
 
     #[test]
+    fn changed_options_take_the_place_of_the_old_ones() {
+        let changed = fragment("CONFIG_A=y\nCONFIG_B=y\n").with(&[("CONFIG_B", "n"), ("CONFIG_C", "8")]);
+        let options: Vec<_> = changed.options().collect();
+        assert_eq!(options, [("CONFIG_A", "y"), ("CONFIG_B", "n"), ("CONFIG_C", "8")]);
+    }
+
+    #[test]
     fn a_line_that_is_not_an_option_is_refused_with_its_number() {
         for bad in ["CONFIG_A", "A=y", "CONFIG_=y", "CONFIG_A B=y", "CONFIG_A="] {
             let error = Fragment::parse(format!("# fine\n\n{bad}\n").as_bytes()).unwrap_err();
@@ -198,7 +237,7 @@ mod tests {
     #[test]
     fn the_default_fragment_is_one() {
         let fragment = fragment(include_str!("../../../../kernel/x86_64.config"));
-        assert!(fragment.asks_for("CONFIG_PVH", "y") && fragment.asks_for("CONFIG_PCI", "n"));
+        assert!(fragment.asks_for("CONFIG_PVH", "y") && fragment.asks_for("CONFIG_MODULES", "n"));
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use plfm_release::NameError;
 
 use super::KERNEL_SOURCE_DEFAULT;
 use super::config::{DroppedOption, FragmentError};
+use super::needs::UnmetNeed;
 use crate::command::RunError;
 use crate::elf::ElfError;
 use crate::progress::Phase;
@@ -52,6 +53,9 @@ pub enum KernelError {
     /// Options did not survive `make olddefconfig`.
     #[error("the kernel's configuration came out otherwise than asked for: {}", render_list(.0))]
     Dropped(Vec<DroppedOption>),
+    /// The configuration lacks what guests need.
+    #[error("the kernel's configuration lacks what guests need: {}", render_list(.0))]
+    Insufficient(Vec<UnmetNeed>),
     /// A program failed.
     #[error("{} did not succeed (log: {})", phase, log.display())]
     Run {
@@ -88,12 +92,8 @@ pub enum KernelError {
     },
 }
 
-fn render_list(options: &[DroppedOption]) -> String {
-    options
-        .iter()
-        .map(DroppedOption::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
+fn render_list<T: ToString>(list: &[T]) -> String {
+    list.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl KernelError {
@@ -105,6 +105,7 @@ impl KernelError {
             Self::Fragment(_) => "kernel_config_malformed",
             Self::NotKernelSource { .. } | Self::Version { .. } => "kernel_source_malformed",
             Self::Dropped(_) => "kernel_config_dropped",
+            Self::Insufficient(_) => "kernel_config_insufficient",
             Self::Run { .. } | Self::Toolchain(_) => "kernel_build_failed",
             Self::Image(error) => error.code(),
             Self::CachePath { .. } | Self::Cache { .. } => "kernel_cache_failed",
@@ -130,6 +131,7 @@ impl KernelError {
             Self::Dropped(_) => {
                 Some("look up what each option depends on, and add that to the fragment".to_owned())
             }
+            Self::Insufficient(_) => Some("add the options to the fragment".to_owned()),
             Self::CachePath { .. } => Some("pass another directory with --kernel-cache".to_owned()),
             Self::Run { log, .. } => Some(format!("read {}", log.display())),
             _ => None,

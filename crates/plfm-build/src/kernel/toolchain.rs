@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use crate::command::{self, RunError};
+use crate::kernel::KernelError;
 use crate::kernel::config::Fragment;
 
 /// A program, and the Debian package that has it.
@@ -88,7 +89,7 @@ pub(crate) struct Toolchain {
 
 /// What is not installed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Missing {
+struct Missing {
     /// Programs and headers.
     pub things: Vec<&'static str>,
     /// The Debian packages that have them.
@@ -106,7 +107,7 @@ impl Missing {
 
 impl Toolchain {
     /// Asks each program for its version. The inner error lists everything that is not there.
-    pub fn find(fragment: &Fragment) -> Result<Result<Self, Missing>, RunError> {
+    fn find(fragment: &Fragment) -> Result<Result<Self, Missing>, RunError> {
         let pahole = fragment.asks_for(PAHOLE_OPTION, "y");
         let mut versions = BTreeMap::new();
         let mut missing = Missing::default();
@@ -131,6 +132,14 @@ impl Toolchain {
         } else {
             Err(missing)
         })
+    }
+
+    /// The same, where nothing can go on without all of them.
+    pub fn require(fragment: &Fragment) -> Result<Self, KernelError> {
+        match Self::find(fragment).map_err(KernelError::Toolchain)? {
+            Ok(toolchain) => Ok(toolchain),
+            Err(Missing { things, packages }) => Err(KernelError::MissingTools { things, packages }),
+        }
     }
 
     /// The variables of `make` that keep it from looking for programs that are not in `versions`.

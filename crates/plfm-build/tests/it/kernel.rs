@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use plfm_build::{
-    BuiltKernel, Event, KERNEL_FRAGMENT_DEFAULT, KERNEL_SOURCE_DEFAULT, KernelError, KernelInputs,
-    KernelOrigin, Phase, build_kernel, kernel_cache_dir,
+    BuiltKernel, Event, Fragment, KERNEL_FRAGMENT_DEFAULT, KERNEL_NEEDS, KERNEL_SOURCE_DEFAULT, KernelError,
+    KernelInputs, KernelNeed, KernelOrigin, KernelTree, Phase, build_kernel, kernel_cache_dir,
 };
 
 /// A kernel of one instruction, whose `olddefconfig` drops CONFIG_UNMET as a real one would.
@@ -59,6 +59,7 @@ fn inputs(dir: &Path, fragment: &str) -> KernelInputs {
     KernelInputs {
         source: tarball(dir, MAKEFILE),
         fragment: fragment.into(),
+        needs: &[],
         cache: dir.join("cache"),
         jobs: NonZeroUsize::MIN,
     }
@@ -170,6 +171,68 @@ fn an_option_that_did_not_survive_stops_the_build_and_is_named() {
     assert!(error.to_string().ends_with("CONFIG_UNMET=y (is n)"), "{error}");
 }
 
+const PRESSURE: &[KernelNeed] = &[KernelNeed {
+    purpose: "pressure",
+    options: &["PSI"],
+}];
+
+#[test]
+fn a_need_that_nobody_asked_for_stops_the_build_before_it_compiles() {
+    if !can_build() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut inputs = inputs(dir.path(), "CONFIG_SMP=y\n");
+    inputs.needs = PRESSURE;
+    let mut compiled = false;
+    let error = build_kernel(&inputs, &mut |event: Event<'_>| {
+        compiled |= event == Event::Started(Phase::CompileKernel);
+    })
+    .unwrap_err();
+    assert_eq!((error.code(), compiled), ("kernel_config_insufficient", false));
+    assert!(error.to_string().ends_with("pressure (CONFIG_PSI)"), "{error}");
+    assert!(error.hint().is_some());
+}
+
+#[test]
+fn a_cached_kernel_must_have_what_is_needed_too() {
+    if !can_build() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut inputs = inputs(dir.path(), "CONFIG_SMP=y\n");
+    build(&inputs).unwrap();
+    inputs.needs = PRESSURE;
+    assert_eq!(build(&inputs).unwrap_err().code(), "kernel_config_insufficient");
+}
+
+#[test]
+fn one_tree_gives_the_kernels_that_releases_have() {
+    if !can_build() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let inputs = inputs(dir.path(), "CONFIG_SMP=y\n");
+    let release = build(&inputs).unwrap();
+    let fragment = Fragment::parse(&inputs.fragment).unwrap();
+    let mut unpacked = 0;
+    for _ in 0..2 {
+        let mut count =
+            |event: Event<'_>| unpacked += u32::from(event == Event::Started(Phase::UnpackKernel));
+        let tree = KernelTree::open(&inputs, &dir.path().join("trees"), &mut count).unwrap();
+        let other = tree
+            .build(&fragment.with(&[("CONFIG_NET", "y")]), &mut count)
+            .unwrap();
+        let same = tree.build(&fragment, &mut count).unwrap();
+        assert!(String::from_utf8_lossy(&other.config).contains("CONFIG_NET=y"));
+        assert_eq!(
+            (same.image, same.config),
+            (release.image.clone(), release.config.clone())
+        );
+    }
+    assert_eq!(unpacked, 1);
+}
+
 #[test]
 fn a_compilers_message_is_in_the_error_and_nothing_is_cached() {
     if !can_build() {
@@ -238,6 +301,7 @@ fn the_default_kernel_is_built_from_debians_source() {
     let inputs = KernelInputs {
         source: KERNEL_SOURCE_DEFAULT.into(),
         fragment: KERNEL_FRAGMENT_DEFAULT.into(),
+        needs: KERNEL_NEEDS,
         cache: kernel_cache_dir(env("XDG_CACHE_HOME"), env("HOME")).unwrap(),
         jobs: std::thread::available_parallelism().unwrap(),
     };

@@ -7,6 +7,8 @@ mod guest_init;
 #[cfg(test)]
 mod kernel;
 #[cfg(test)]
+mod kernel_docs;
+#[cfg(test)]
 mod provenance;
 #[cfg(test)]
 mod release;

@@ -12,8 +12,8 @@ use crate::config::{Disk, DiskAccess, VmConfig};
 /// - `quiet`: the serial console is slow, a full kernel log costs more than the rest of a boot.
 /// - `panic=-1`: a panicked kernel resets at once, and QEMU ends with the first reset.
 /// - `reboot=t`: by triple fault. The machine has no keyboard controller for `reboot=k` to reset.
-/// - `pci=off`: the machine has no PCI, a kernel that has the driver does not look for it.
-const CMDLINE: &str = "console=ttyS0 quiet panic=-1 reboot=t pci=off";
+/// - `acpi=off`, `pci=off`: the machine has neither, and a kernel that can do both does not look for them.
+const CMDLINE: &str = "console=ttyS0 quiet panic=-1 reboot=t acpi=off pci=off";
 /// The APIC timer's calibration waits 0.2 s, which only an emulated machine needs: a real one has a deadline timer.
 /// Under KVM these would take away a timer that works.
 const CMDLINE_TCG: &str = "nolapic_timer no_timer_check";
@@ -202,11 +202,11 @@ mod tests {
         let extra = ["plfm.instance_id=i1".to_owned()];
         assert_eq!(
             render_kernel_cmdline(Accelerator::Kvm, &extra),
-            "console=ttyS0 quiet panic=-1 reboot=t pci=off plfm.instance_id=i1"
+            "console=ttyS0 quiet panic=-1 reboot=t acpi=off pci=off plfm.instance_id=i1"
         );
         assert_eq!(
             render_kernel_cmdline(Accelerator::Tcg, &[]),
-            "console=ttyS0 quiet panic=-1 reboot=t pci=off nolapic_timer no_timer_check"
+            "console=ttyS0 quiet panic=-1 reboot=t acpi=off pci=off nolapic_timer no_timer_check"
         );
     }
 

@@ -41,7 +41,7 @@ async fn boots(lab: Lab, dir: PathBuf) {
     );
     assert!(
         exit.console_tail
-            .contains("console=ttyS0 quiet panic=-1 reboot=t pci=off"),
+            .contains("console=ttyS0 quiet panic=-1 reboot=t acpi=off pci=off"),
         "{}",
         exit.console_tail
     );

@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use plfm_build::{
-    BuildInputs, Checkout, Epoch, GuestInit, GuestInitError, GzipLevel, KERNEL_FRAGMENT_DEFAULT, KernelError,
-    KernelInputs, Progress, build_guest_init, build_kernel, find_checkout, find_workspace, kernel_cache_dir,
-    load_guest_init,
+    BuildInputs, Checkout, Epoch, GuestInit, GuestInitError, GzipLevel, KERNEL_FRAGMENT_DEFAULT,
+    KERNEL_NEEDS, KernelError, KernelInputs, Progress, build_guest_init, build_kernel, find_checkout,
+    find_workspace, kernel_cache_dir, load_guest_init,
 };
 use plfm_release::{Compatibility, Protocol, Variant};
 
@@ -99,6 +99,7 @@ impl BuildArgs {
         Ok(KernelInputs {
             source: self.kernel_source.clone(),
             fragment,
+            needs: KERNEL_NEEDS,
             cache,
             jobs: self.jobs.unwrap_or_else(cores),
         })
