@@ -11,6 +11,7 @@
 
 mod api;
 mod boot;
+mod ceremonies;
 mod clauses;
 mod exec;
 mod exec_frames;
@@ -23,6 +24,7 @@ mod lab;
 mod lifecycle;
 mod machine;
 mod network;
+mod registry;
 mod secrecy;
 mod stages;
 mod storage;
@@ -49,6 +51,7 @@ fn main() {
     let facts: Vec<Fact> = [
         api::FACTS,
         boot::FACTS,
+        ceremonies::FACTS,
         clauses::FACTS,
         exec::FACTS,
         exec_frames::FACTS,
