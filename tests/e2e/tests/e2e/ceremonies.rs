@@ -24,6 +24,7 @@ facts![
     stolen_targets_and_release_keys_are_worthless_after_revocation_and_rotation,
     one_stolen_root_key_is_replaced_by_the_two_others,
     two_stolen_root_keys_need_a_new_registry_and_a_root_brought_by_hand,
+    a_store_that_was_vandalised_is_mended_with_an_older_timestamp,
     a_release_that_was_yanked_is_offered_no_more_and_boots_where_it_is,
     the_hosts_own_keyring_revokes_what_the_registry_trusts,
     a_broken_keyring_file_is_reported_and_keeps_no_revocation_from_the_host,
@@ -144,9 +145,10 @@ fn expires_at(host: &Host) -> Value {
     host.registry()["expires_at"].clone()
 }
 
-/// The thief has the keys of `roles`, and write access to the store. What he signs is taken before `role`'s key was
-/// replaced, and refused afterwards; what the operator signs is taken then. Gives the thief's repository as he signed it last.
-fn theft(registry: &Registry, host: &Host, role: &str, roles: &[&str]) {
+/// The thief has the keys of `roles`, the last of which is the timestamp's, and write access to the store. What he signs
+/// is taken before the first of the keys was replaced, and refused afterwards. He can still move the timestamp's version
+/// ahead where that key is his too: when all are replaced, the timestamp's last, hosts follow the operator again.
+fn theft(registry: &Registry, host: &Host, roles: &[&str]) {
     let thief = registry.copy();
     thief.keep_online_keys(roles);
     for _ in 0..3 {
@@ -158,9 +160,9 @@ fn theft(registry: &Registry, host: &Host, role: &str, roles: &[&str]) {
         seen["problem"].is_null() && seen["expires_at"] != before
     });
 
-    registry.rotate_key(role, &registry.root_keys()).ok();
-    registry.refresh("4").ok();
     let signed_by_thief = expires_at(host);
+    registry.rotate_key(roles[0], &registry.root_keys()).ok();
+    registry.refresh("4").ok();
     host.wait_registry("what the new key signed", |seen| {
         seen["problem"].is_null() && seen["expires_at"] != signed_by_thief
     });
@@ -174,18 +176,25 @@ fn theft(registry: &Registry, host: &Host, role: &str, roles: &[&str]) {
     host.wait_problem("registry_bad_signature");
     assert!(offers(&host.registry(), LAB), "what was trusted stays");
     assert_error(&registry.registry(&["list"]), 1, "registry_bad_signature");
+
     registry.put_metadata_of(&good);
+    if roles.len() > 1 {
+        host.wait_problem("registry_rollback");
+    }
+    for role in &roles[1..] {
+        registry.rotate_key(role, &registry.root_keys()).ok();
+    }
     host.wait_registry("the operator's metadata again", |seen| seen["problem"].is_null());
 }
 
 fn a_stolen_timestamp_key_is_worthless_after_its_rotation() {
     let (registry, host) = registry_and_host();
-    theft(&registry, &host, "timestamp", &["timestamp"]);
+    theft(&registry, &host, &["timestamp"]);
 }
 
 fn a_stolen_snapshot_key_is_worthless_after_its_rotation() {
     let (registry, host) = registry_and_host();
-    theft(&registry, &host, "snapshot", &["snapshot", "timestamp"]);
+    theft(&registry, &host, &["snapshot", "timestamp"]);
 }
 
 fn a_stolen_targets_key_is_worthless_after_its_rotation_and_what_it_withheld_is_offered_anew() {
@@ -199,7 +208,7 @@ fn a_stolen_targets_key_is_worthless_after_its_rotation_and_what_it_withheld_is_
     registry.put_metadata_of(&thief);
     host.wait_not_offered(NEXT);
 
-    theft(&registry, &host, "targets", &["targets", "snapshot", "timestamp"]);
+    theft(&registry, &host, &["targets", "snapshot", "timestamp"]);
     // The list shows what is missing. A name that was yanked is not offered again: the same release gets a new one.
     let listed = registry.registry(&["list"]).ok().json();
     assert_eq!(listed["yanked"][0]["reason"], "says the thief", "{listed}");
@@ -262,7 +271,9 @@ fn stolen_targets_and_release_keys_are_worthless_after_revocation_and_rotation()
     let revoked = registry.revoke(&id, &registry.root_keys()).ok().json();
     let refused_now = revoked["releases"].as_array().unwrap();
     assert!(refused_now[0].as_str().unwrap().contains(EVIL), "{revoked}");
-    registry.rotate_key("targets", &registry.root_keys()).ok();
+    for role in ["targets", "snapshot", "timestamp"] {
+        registry.rotate_key(role, &registry.root_keys()).ok();
+    }
     registry.registry(&["yank", EVIL, "--reason", "not ours"]).ok();
     host.wait_keyring(&revoked["version"]);
     host.wait_not_offered(EVIL);
@@ -311,7 +322,8 @@ fn two_stolen_root_keys_need_a_new_registry_and_a_root_brought_by_hand() {
 
     registry.init(&lab::keyring());
     registry.publish(&lab::release()).ok();
-    host.wait_problem("registry_rollback");
+    // Without it nothing of the new registry is taken.
+    host.wait_problem("registry_bad_signature");
     // By hand, on each host: the new root, and nothing of what was trusted under the old one.
     host.stop_agent();
     host.bring_root(&registry.root());
@@ -323,6 +335,37 @@ fn two_stolen_root_keys_need_a_new_registry_and_a_root_brought_by_hand() {
     assert_eq!(error["code"], "manifest_unknown_key", "{error}");
     host.fetch_current(LAB).ok();
     assert!(current(&host).contains(LAB));
+}
+
+fn a_store_that_was_vandalised_is_mended_with_an_older_timestamp() {
+    let (registry, host) = registry_and_host();
+    let timestamp = registry.store().join("metadata/timestamp.json");
+    let kept = std::fs::read(&timestamp).unwrap();
+    let before = expires_at(&host);
+    registry.refresh("5").ok();
+    host.wait_registry("a newer timestamp", |seen| seen["expires_at"] != before);
+
+    std::fs::write(&timestamp, "{}").unwrap();
+    for target in std::fs::read_dir(registry.store().join("targets")).unwrap() {
+        let path = target.unwrap().path();
+        if text(&path).contains("vmlinuz-") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    host.wait_problem("registry_malformed");
+    let refused = registry.registry(&["list"]);
+    assert_error(&refused, 1, "registry_malformed");
+
+    std::fs::write(&timestamp, kept).unwrap();
+    host.wait_problem("registry_rollback");
+    registry.rotate_key("timestamp", &registry.root_keys()).ok();
+    host.wait_registry("the mended registry", |seen| seen["problem"].is_null());
+    // The kernel is on this host; one that has nothing needs it.
+    let new_host = Host::with_registry(text(&registry.store()), &registry.root());
+    new_host.wait_offered(LAB);
+    assert_error(&new_host.fetch_current(LAB), 6, "registry_file_missing");
+    registry.publish(&lab::release()).ok();
+    new_host.fetch_current(LAB).ok();
 }
 
 fn a_release_that_was_yanked_is_offered_no_more_and_boots_where_it_is() {
