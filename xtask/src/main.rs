@@ -17,6 +17,7 @@ mod compliance;
 mod demo;
 mod fuzz;
 mod lab;
+mod registry;
 mod reproduce;
 mod setup;
 mod shell;
@@ -39,7 +40,7 @@ struct Cli {
 enum Task {
     /// Install what the other tasks need: Debian packages and the vsock daemon
     Setup,
-    /// Build, sign, verify and install a release, boot it, fetch a page from a web server in it, and stop it
+    /// Build, sign, publish, fetch and boot a release, fetch a page from a web server in it, and stop it
     Demo {
         /// Write sizes and timings to this file
         #[arg(long, value_name = "FILE")]

@@ -19,7 +19,7 @@ use plfm_vmm::{Vm, VmConfig, VmImage, VsockListener, VsockPath};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::conversation::{Conversation, ConversationError};
 use super::output::{self, OutputLog};
@@ -41,6 +41,9 @@ const READY_PATIENCE: Duration = Duration::from_secs(150);
 const GONE_PATIENCE: Duration = Duration::from_secs(45);
 /// Beyond the grace period, for the guest to kill and report.
 const STOP_MARGIN: Duration = Duration::from_secs(15);
+/// How long the record of an end is tried to be written, and the pause between two attempts.
+const SAVE_PATIENCE: Duration = Duration::from_secs(60);
+const SAVE_PAUSE: Duration = Duration::from_millis(200);
 
 struct Run {
     plan: BootPlan,
@@ -87,7 +90,9 @@ pub async fn run(
     };
     run.processes.clear();
     run.tap = None;
-    run.enter(state).await;
+    run.view.state = state;
+    run.save_end().await;
+    run.publish.send_replace(run.view.clone());
 }
 
 impl Run {
@@ -151,7 +156,7 @@ impl Run {
         self.publish.send_replace(self.view.clone());
     }
 
-    async fn save(&self) {
+    async fn save(&self) -> bool {
         let record = Record {
             instance: self.view.clone(),
             processes: self.processes.clone(),
@@ -160,11 +165,25 @@ impl Run {
         };
         let dir = self.setting.dir.clone();
         let saved = tokio::task::spawn_blocking(move || save(&dir, &record)).await;
-        if let Ok(Err(error)) = saved {
+        if let Ok(Err(error)) = &saved {
             warn!(
                 instance = self.plan.id,
                 "cannot write the instance's record: {error}"
             );
+        }
+        matches!(saved, Ok(Ok(())))
+    }
+
+    /// Writes the record of an end until it is written: an instance does not count as over before that. A disk that is
+    /// full for longer than [`SAVE_PATIENCE`] must not keep the agent from ending, so then the log has to do.
+    async fn save_end(&self) {
+        let give_up_at = Instant::now() + SAVE_PATIENCE;
+        while !self.save().await {
+            if Instant::now() >= give_up_at {
+                error!(instance = self.plan.id, exit = ?self.view.exit, "the end is on no disk");
+                return;
+            }
+            tokio::time::sleep(SAVE_PAUSE).await;
         }
     }
 
@@ -429,7 +448,7 @@ impl Run {
             Some(exit) => {
                 self.view.exit = Some(instance_exit(exit));
                 // Durable before the guest is let go: closing the connection is what it waits for.
-                self.save().await;
+                self.save_end().await;
                 drop(conversation);
                 if timeout(GONE_PATIENCE, vm.wait()).await.is_err() {
                     warn!(

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use plfm_api::EXEC_UPGRADE;
-use plfm_guest_protocol::{ExecControl, ExecExit, ExecStart, FrameType, Sensitive, encode_frame};
+use plfm_guest_protocol::{
+    ExecControl, ExecExit, ExecStart, FRAME_BYTES_MAX, FrameType, Sensitive, encode_frame,
+};
 use reqwest::{Method, header};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
@@ -81,7 +83,7 @@ impl ExecArgs {
         }
         let code = exit
             .exit_code
-            .or(exit.signal.map(|signal| 128 + signal))
+            .or(exit.signal.and_then(|signal| signal.checked_add(128)))
             .and_then(|code| u8::try_from(code).ok());
         Ok(ExitCode::from(code.unwrap_or(u8::MAX)))
     }
@@ -100,12 +102,19 @@ pub async fn connect(client: &Client, instance: &str) -> Result<reqwest::Upgrade
         .map_err(|error| CliError::from_error(Category::Transient, "agent_lost", &error))
 }
 
-fn control(message: &ExecControl) -> Vec<u8> {
+/// A control message as its one frame.
+fn control(message: &ExecControl) -> Result<Vec<u8>, CliError> {
     // Text and numbers only: there is nothing that cannot be written.
-    encode_frame(
-        FrameType::Control,
-        &serde_json::to_vec(message).unwrap_or_default(),
-    )
+    let payload = serde_json::to_vec(message).unwrap_or_default();
+    if payload.len() >= FRAME_BYTES_MAX {
+        let message = format!(
+            "arguments and environment take {} bytes; a session's start has at most {}",
+            payload.len(),
+            FRAME_BYTES_MAX - 1
+        );
+        return Err(CliError::new(Category::Usage, "exec_too_long", message));
+    }
+    Ok(encode_frame(FrameType::Control, &payload))
 }
 
 /// Starts the session and serves it until its exit frame.
@@ -117,9 +126,9 @@ pub async fn converse(
 ) -> Result<ExecExit, CliError> {
     let (mut from, mut to) = tokio::io::split(connection);
     let lost = |error: std::io::Error| CliError::from_error(Category::Transient, "exec_lost", &error);
-    to.write_all(&control(start)).await.map_err(lost)?;
+    to.write_all(&control(start)?).await.map_err(lost)?;
     if !interactive {
-        to.write_all(&control(&ExecControl::CloseStdin))
+        to.write_all(&control(&ExecControl::CloseStdin)?)
             .await
             .map_err(lost)?;
     }
@@ -143,7 +152,7 @@ pub async fn converse(
                 let frames = match length {
                     0 => {
                         stdin_open = false;
-                        control(&ExecControl::CloseStdin)
+                        control(&ExecControl::CloseStdin)?
                     }
                     _ => encode_frame(FrameType::Stdin, input.get(..length).unwrap_or_default()),
                 };
@@ -151,7 +160,7 @@ pub async fn converse(
             }
             _ = resized.recv() => {
                 if let Some((rows, cols)) = terminal::size() {
-                    to.write_all(&control(&ExecControl::Resize { rows, cols })).await.map_err(lost)?;
+                    to.write_all(&control(&ExecControl::Resize { rows, cols })?).await.map_err(lost)?;
                 }
             }
         }

@@ -352,10 +352,10 @@ fn exit_code(instance: &Instance) -> Result<u8, CliError> {
     {
         return Err(boot_failure(instance));
     }
-    let code = instance
-        .exit
-        .as_ref()
-        .and_then(|exit| exit.exit_code.or(exit.signal.map(|signal| 128 + signal)));
+    let code = instance.exit.as_ref().and_then(|exit| {
+        exit.exit_code
+            .or(exit.signal.and_then(|signal| signal.checked_add(128)))
+    });
     let code = code.and_then(|code| u8::try_from(code).ok());
     code.ok_or_else(|| {
         let message = format!(

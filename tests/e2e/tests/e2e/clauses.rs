@@ -380,6 +380,7 @@ const CLAUSES: &[Clause] = &[
         "end",
         "an exit is durable at the agent; without an agent it is on the console",
         &[
+            "lifecycle::an_end_that_cannot_be_written_is_no_end_yet",
             "lifecycle::an_agent_that_is_stopped_stops_its_instances",
             "handshake::a_workload_outlives_its_host_and_its_exit_is_on_the_console",
         ],

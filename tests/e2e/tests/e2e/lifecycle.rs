@@ -12,6 +12,7 @@ facts![
     ps_logs_and_rm_show_and_forget_an_instance,
     logs_follow_a_running_program_to_its_end,
     nothing_is_left_of_an_instance_but_its_records,
+    an_end_that_cannot_be_written_is_no_end_yet,
     an_agent_that_is_stopped_stops_its_instances,
     an_agent_that_was_killed_finds_and_ends_what_it_left,
     a_running_instance_keeps_its_release_when_another_becomes_current,
@@ -121,6 +122,35 @@ fn nothing_is_left_of_an_instance_but_its_records() {
     assert!(
         !std::path::Path::new(&format!("/sys/class/net/plfm{end}")).exists(),
         "its tap device is left"
+    );
+}
+
+fn an_end_that_cannot_be_written_is_no_end_yet() {
+    let host = Host::ready();
+    let instance = host.start_until_up(
+        &["--no-network"],
+        "trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done",
+    );
+    // A directory where the record is written: as a full disk, it can be no file.
+    let obstacle = host
+        .path("state/instances")
+        .join(id(&instance))
+        .join("instance.json.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    host.plfm(["stop", "--no-wait", id(&instance)]).ok();
+    for _ in 0..5_000 {
+        if host.log().matches("cannot write the instance's record").count() > 2 {
+            break;
+        }
+        host.plfm(["host"]);
+    }
+    assert_ne!(host.last_instance()["state"], "stopped", "{}", host.log());
+    std::fs::remove_dir(&obstacle).unwrap();
+    host.plfm(["stop", id(&instance)]).ok();
+    let after = host.last_instance();
+    assert_eq!(
+        (&after["state"], &after["exit"]["exit_code"]),
+        (&"stopped".into(), &3.into())
     );
 }
 
