@@ -25,6 +25,7 @@ facts![
     one_stolen_root_key_is_replaced_by_the_two_others,
     two_stolen_root_keys_need_a_new_registry_and_a_root_brought_by_hand,
     a_store_that_was_vandalised_is_mended_with_an_older_timestamp,
+    a_version_that_leaves_no_other_is_taken_back_with_an_older_timestamp_and_a_new_key,
     a_release_that_was_yanked_is_offered_no_more_and_boots_where_it_is,
     the_hosts_own_keyring_revokes_what_the_registry_trusts,
     a_broken_keyring_file_is_reported_and_keeps_no_revocation_from_the_host,
@@ -366,6 +367,41 @@ fn a_store_that_was_vandalised_is_mended_with_an_older_timestamp() {
     assert_error(&new_host.fetch_current(LAB), 6, "registry_file_missing");
     registry.publish(&lab::release()).ok();
     new_host.fetch_current(LAB).ok();
+}
+
+/// The last version that hosts read: JSON's integers are exact up to there.
+const VERSION_MAX: u64 = (1 << 53) - 1;
+
+/// Signs the timestamp anew with the role's key, as the last version.
+fn use_up_versions(registry: &Registry) {
+    let path = registry.store().join("metadata/timestamp.json");
+    let mut document: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    document["signed"]["version"] = VERSION_MAX.into();
+    // Sorted and without spaces: with neither floats nor escapes in it this is the canonical form.
+    let form = document["signed"].to_string();
+    let signature = load_key(&registry.path("online/timestamp.key")).sign_tuf_role(form.as_bytes());
+    let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
+    document["signatures"][0]["sig"] = hex.into();
+    std::fs::write(&path, document.to_string()).unwrap();
+}
+
+fn a_version_that_leaves_no_other_is_taken_back_with_an_older_timestamp_and_a_new_key() {
+    let (registry, host) = registry_and_host();
+    let timestamp = registry.store().join("metadata/timestamp.json");
+    let kept = std::fs::read(&timestamp).unwrap();
+    let before = host.registry()["updated_at"].clone();
+    use_up_versions(&registry);
+    host.wait_update_after(&before);
+    let refused = registry.rotate_key("timestamp", &registry.root_keys());
+    assert_error(&refused, 1, "registry_out_of_range");
+
+    std::fs::write(&timestamp, kept).unwrap();
+    host.wait_problem("registry_rollback");
+    registry.rotate_key("timestamp", &registry.root_keys()).ok();
+    registry.trust_new_key("2027a", &registry.root_keys());
+    registry.publish(&registry.release("2027a", NEXT)).ok();
+    host.wait_offered(NEXT);
+    host.wait_registry("no problem", |seen| seen["problem"].is_null());
 }
 
 fn a_release_that_was_yanked_is_offered_no_more_and_boots_where_it_is() {
