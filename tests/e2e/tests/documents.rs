@@ -1,9 +1,11 @@
-//! What the documents name is there: no test that `docs/security.md` counts on was renamed or removed. Needs no lab.
+//! What the documents name is there: no test that they count on was renamed or removed. Needs no lab.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+/// The documents that count on tests by name.
+const DOCUMENTS: [&str; 2] = ["docs/security.md", "ARCHITECTURE.md"];
 /// Fewer names than this, and they were not found where they are.
 const NAMES_MIN: usize = 100;
 /// A name without a module is a test's if it has at least so many words: commands and codes have fewer.
@@ -114,13 +116,19 @@ fn is_test_name(text: &str) -> bool {
 }
 
 #[test]
-fn every_test_that_the_security_document_names_exists() {
+fn every_test_that_the_documents_name_exists() {
     let tests = Tests::load();
-    let document = std::fs::read_to_string(workspace().join("docs/security.md")).unwrap();
-    let names = test_names(&document);
-    assert!(names.len() >= NAMES_MIN, "only {} names were found", names.len());
-    let missing: Vec<_> = names.iter().filter(|name| !tests.has(name)).collect();
-    assert!(missing.is_empty(), "there is no such test: {missing:#?}");
+    let mut found = 0;
+    for document in DOCUMENTS {
+        let names = test_names(&std::fs::read_to_string(workspace().join(document)).unwrap());
+        let missing: Vec<_> = names.iter().filter(|name| !tests.has(name)).collect();
+        assert!(
+            missing.is_empty(),
+            "{document} names what there is not: {missing:#?}"
+        );
+        found += names.len();
+    }
+    assert!(found >= NAMES_MIN, "only {found} names were found");
 }
 
 #[test]
