@@ -127,13 +127,15 @@ fn three_agents_follow_a_new_root_a_revocation_and_a_new_release_untouched() {
 
 fn agents_follow_the_replacement_of_each_online_key() {
     let (registry, host) = registry_and_host();
-    for role in ["timestamp", "snapshot", "targets"] {
-        let before = host.registry()["updated_at"].clone();
+    for (role, days) in [("timestamp", "3"), ("snapshot", "4"), ("targets", "5")] {
+        let before = expires_at(&host);
         let rotated = registry.rotate_key(role, &registry.root_keys()).ok().json();
         assert_eq!(rotated["role"], role);
         // What the new key signs is taken, whichever role is next.
-        registry.refresh("5").ok();
-        host.wait_update_after(&before);
+        registry.refresh(days).ok();
+        host.wait_registry("what the new key signed", |seen| {
+            seen["problem"].is_null() && seen["expires_at"] != before
+        });
     }
     registry.trust_new_key("2027a", &registry.root_keys());
     registry.publish(&registry.release("2027a", NEXT)).ok();
@@ -235,9 +237,9 @@ fn a_stolen_release_key_is_worthless_after_its_revocation() {
     let revoked = registry.revoke(&id, &registry.root_keys()).ok().json();
     registry.trust_new_key("2027b", &registry.root_keys());
     registry.publish(&registry.release("2027b", NEXT)).ok();
-    host.wait_registry("the revocation", |seen| {
-        seen["keyring_version"].as_u64() > revoked["version"].as_u64()
-    });
+    let listed = registry.registry(&["list"]).ok().json();
+    assert!(listed["keyring_version"].as_u64() > revoked["version"].as_u64());
+    host.wait_keyring(&listed["keyring_version"]);
     let (_, error) = refused_boot(&host);
     assert_eq!(error["code"], "manifest_revoked_key", "{error}");
     assert_error(&install(&host, &evil), 1, "manifest_revoked_key");
@@ -377,6 +379,8 @@ fn use_up_versions(registry: &Registry) {
     let path = registry.store().join("metadata/timestamp.json");
     let mut document: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     document["signed"]["version"] = VERSION_MAX.into();
+    let tomorrow = Timestamp::now() + SignedDuration::from_hours(24);
+    document["signed"]["expires"] = tomorrow.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
     // Sorted and without spaces: with neither floats nor escapes in it this is the canonical form.
     let form = document["signed"].to_string();
     let signature = load_key(&registry.path("online/timestamp.key")).sign_tuf_role(form.as_bytes());
@@ -389,9 +393,9 @@ fn a_version_that_leaves_no_other_is_taken_back_with_an_older_timestamp_and_a_ne
     let (registry, host) = registry_and_host();
     let timestamp = registry.store().join("metadata/timestamp.json");
     let kept = std::fs::read(&timestamp).unwrap();
-    let before = host.registry()["updated_at"].clone();
+    let before = expires_at(&host);
     use_up_versions(&registry);
-    host.wait_update_after(&before);
+    host.wait_registry("what the thief signed", |seen| seen["expires_at"] != before);
     let refused = registry.rotate_key("timestamp", &registry.root_keys());
     assert_error(&refused, 1, "registry_out_of_range");
 
@@ -437,8 +441,7 @@ fn brake(host: &Host) -> PathBuf {
 fn the_hosts_own_keyring_revokes_what_the_registry_trusts() {
     let (registry, host) = registry_and_host();
     std::fs::rename(brake(&host), host.path("keyring.json")).unwrap();
-    let before = host.registry()["updated_at"].clone();
-    host.wait_update_after(&before);
+    host.wait_look();
     assert_refused_everywhere(&host, LAB, &lab::release(), "manifest_revoked_key");
     // It takes away only: a key that the registry does not trust is none because of a file.
     registry.make_release_key("local");
@@ -449,28 +452,38 @@ fn the_hosts_own_keyring_revokes_what_the_registry_trusts() {
     assert_error(&foreign, 1, "manifest_unknown_key");
     // The brake is let go.
     std::fs::remove_file(host.path("keyring.json")).unwrap();
-    let before = host.registry()["updated_at"].clone();
-    host.wait_update_after(&before);
+    host.wait_look();
     host.fetch_current(LAB).ok();
 }
 
 fn a_broken_keyring_file_is_reported_and_keeps_no_revocation_from_the_host() {
     let (registry, host) = registry_and_host();
-    std::fs::write(host.path("keyring.json"), "{").unwrap();
+    let assert_revoked = || {
+        host.wait_look();
+        let (_, error) = refused_boot(&host);
+        assert_eq!(error["code"], "manifest_revoked_key", "{error}");
+    };
+    let keyring = host.path("keyring.json");
+    std::fs::rename(brake(&host), &keyring).unwrap();
+    assert_revoked();
+    std::fs::write(&keyring, "{").unwrap();
     let seen = host.wait_problem("keyring_unreadable");
     let detail = seen["problem"]["detail"].as_str().unwrap();
     assert!(detail.contains("keyring.json"), "{detail}");
+    // What the file revoked when it could be read last stays revoked.
+    assert_revoked();
+    std::fs::remove_file(&keyring).unwrap();
+    host.wait_registry("no problem", |seen| seen["problem"].is_null());
+    host.wait_look();
+    host.fetch_current(LAB).ok();
+    // And what the registry revokes meanwhile is revoked.
+    std::fs::write(&keyring, "{").unwrap();
+    host.wait_problem("keyring_unreadable");
     let revoked = registry.revoke(&lab_key_id(), &registry.root_keys()).ok().json();
     host.wait_registry("the revocation", |seen| {
         seen["keyring_version"] == revoked["version"]
     });
-    let before = host.registry()["updated_at"].clone();
-    host.wait_registry("one more look", |seen| seen["updated_at"] != before);
-    let (_, error) = refused_boot(&host);
-    assert_eq!(error["code"], "manifest_revoked_key", "{error}");
-    // What the file revoked when it could be read last stays revoked while it cannot.
-    std::fs::remove_file(host.path("keyring.json")).unwrap();
-    host.wait_registry("no problem", |seen| seen["problem"].is_null());
+    assert_revoked();
 }
 
 fn a_host_boots_what_it_has_while_the_registry_is_gone_and_recovers_by_itself() {

@@ -287,11 +287,13 @@ impl Host {
         panic!("the agent never saw {what}: {:#}", self.registry());
     }
 
+    /// Waits until the agent goes by this version of the keyring.
     #[track_caller]
     pub fn wait_keyring(&self, version: &Value) {
         self.wait_registry(&format!("keyring {version}"), |seen| {
             seen["keyring_version"] == *version && seen["problem"].is_null()
         });
+        self.wait_look();
     }
 
     #[track_caller]
@@ -313,14 +315,16 @@ impl Host {
         })
     }
 
-    /// Waits for an update without a problem that was committed after `moment`, as `updated_at` has it.
+    /// Waits until a look that began after this call has ended: what is there now has been seen, and acted on. The agent
+    /// notes an update before it acts on it, so the end of one is the note of the next.
     #[track_caller]
-    pub fn wait_update_after(&self, moment: &Value) -> Value {
-        let moment: jiff::Timestamp = moment.as_str().unwrap().parse().unwrap();
-        self.wait_registry(&format!("an update after {moment}"), |seen| {
-            let at = seen["updated_at"].as_str().and_then(|at| at.parse().ok());
-            seen["problem"].is_null() && at.is_some_and(|at: jiff::Timestamp| at > moment)
-        })
+    pub fn wait_look(&self) {
+        for _ in 0..3 {
+            let before = self.registry()["updated_at"].clone();
+            self.wait_registry(&format!("an update after {before}"), |seen| {
+                seen["updated_at"] != before
+            });
+        }
     }
 
     pub fn fetch_current(&self, build_id: &str) -> Ran {
