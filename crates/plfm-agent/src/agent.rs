@@ -4,6 +4,7 @@ mod registry;
 mod releases;
 mod retention;
 mod scrub;
+mod trusted_keys;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use plfm_api::{CreateInstance, Host, Instance, NetworkMode};
 use plfm_cache::{Cache, Trust};
-use plfm_release::{Architecture, Keyring, Protocol};
+use plfm_release::{Architecture, Protocol};
 use plfm_vmm::tap::TapSupport;
 use plfm_vmm::{Accelerator, Backend};
 use tracing::{info, warn};
@@ -27,9 +28,6 @@ use crate::settings::Settings;
 const PROTOCOLS: [Protocol; 1] = [Protocol(plfm_guest_protocol::PROTOCOL)];
 /// How many instances may run at once.
 const INSTANCES_MAX: usize = 256;
-/// Largest keyring, in bytes.
-const KEYRING_BYTES_MAX: u64 = 1024 * 1024;
-
 /// The agent. Cheap to clone.
 #[derive(Clone)]
 pub struct Agent(Arc<Shared>);
@@ -43,6 +41,8 @@ struct Shared {
     registry: Option<RegistryLink>,
     /// Held while the file of what must stay is changed.
     wishes: Mutex<()>,
+    /// Held while the trusted keys are replaced: what was delivered first must not come last.
+    trusting: Mutex<()>,
 }
 
 impl Agent {
@@ -53,7 +53,7 @@ impl Agent {
         make_private_dir(&settings.run_dir)?;
         let registry = RegistryLink::open(&settings)?;
         let trust = Trust {
-            keyring: trusted_keyring(&settings, registry.as_ref())?,
+            keyring: trusted_keys::load(&settings, registry.as_ref())?,
             channel: settings.channel.clone(),
             arch: Architecture::X86_64,
             agent_version: agent_version(),
@@ -80,29 +80,13 @@ impl Agent {
             instances: Mutex::new(instances),
             registry,
             wishes: Mutex::default(),
+            trusting: Mutex::default(),
         };
         Ok(Self(Arc::new(shared)))
     }
 
     pub fn settings(&self) -> &Settings {
         &self.0.settings
-    }
-
-    /// Reads the keyring again: a key that was revoked in it stops the next boot, and nothing that runs.
-    /// On an error the keys stay as they are.
-    pub fn reload_keyring(&self) {
-        match self.trust_keys() {
-            Ok(()) => info!("keyring read again"),
-            Err(error) => warn!("the keyring stays as it was: {error}"),
-        }
-    }
-
-    /// Trusts the keys of now: the registry's, or the file's.
-    fn trust_keys(&self) -> Result<(), ApiError> {
-        let keyring = trusted_keyring(&self.0.settings, self.0.registry.as_ref())
-            .map_err(|error| ApiError::internal("keyring_unreadable", format!("{error:#}")))?;
-        self.0.cache.replace_keyring(keyring);
-        Ok(())
     }
 
     pub fn host(&self) -> Host {
@@ -298,31 +282,6 @@ fn make_private_dir(path: &Path) -> anyhow::Result<()> {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
     };
     make().with_context(|| format!("cannot make {}", path.display()))
-}
-
-/// The keys that this host trusts: those that a threshold of the registry's root keys signed, and, as long as none came
-/// from there, those of the file. A key that the file revokes is revoked, whatever the registry says: the file is the
-/// operator's brake.
-fn trusted_keyring(settings: &Settings, registry: Option<&RegistryLink>) -> anyhow::Result<Keyring> {
-    let Some(registry) = registry else {
-        return load_keyring(&settings.keyring);
-    };
-    // With a registry the file may be missing: until keys come from there, nothing is trusted.
-    let own = if settings.keyring.exists() {
-        load_keyring(&settings.keyring)?
-    } else {
-        Keyring::default()
-    };
-    Ok(match registry.keyring() {
-        Some(delivered) => delivered.with_revocations_of(&own),
-        None => own,
-    })
-}
-
-fn load_keyring(path: &Path) -> anyhow::Result<Keyring> {
-    let bytes = read_bounded(path, KEYRING_BYTES_MAX)
-        .with_context(|| format!("cannot read the keyring {} (--keyring names it)", path.display()))?;
-    Keyring::parse(&bytes).with_context(|| format!("cannot use the keyring {}", path.display()))
 }
 
 /// Opens a regular file, following no link at its end.

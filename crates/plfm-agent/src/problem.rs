@@ -65,6 +65,16 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, detail)
     }
 
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// What failed, without the code.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self

@@ -204,6 +204,16 @@ impl RegistryError {
             Self::Missing { name } if name.ends_with("timestamp.json") => {
                 "make a repository with `plfm registry init`"
             }
+            Self::Malformed { name, .. } | Self::BadSignature { name, .. }
+                if name.ends_with("timestamp.json") =>
+            {
+                "who can write the store? put back the newest timestamp.json that this command takes; then replace the \
+                 role's key with `plfm registry rotate-key timestamp`"
+            }
+            Self::OutOfRange => {
+                "a version that leaves no other was signed by a thief: put back an older timestamp.json, then replace the \
+                 role's key with `plfm registry rotate-key`"
+            }
             Self::RootExpired { .. } => "renew it with `plfm registry rotate-root`",
             Self::KeysBelowThreshold { .. } | Self::KeyMissing { .. } => {
                 "look at the role's keys with `plfm registry list`; a rotation that was cut off is finished by running \

@@ -21,6 +21,9 @@ pub(crate) const SPEC_VERSION: &str = "1.0.0";
 pub const METADATA_BYTES_MAX: u64 = 1 << 20;
 /// Largest targets file, in bytes: what [`crate::publish::TARGETS_MAX`] targets need, and what `tough` takes at least.
 pub const TARGETS_BYTES_MAX: u64 = 4 << 20;
+/// Last version of a role. Hosts read no greater integer (strict JSON: what every reader has exactly), and a version that
+/// they cannot read would end the repository for them.
+pub const VERSION_MAX: u64 = (1 << 53) - 1;
 const DAY_HOURS: i64 = 24;
 
 /// A role of the repository.
@@ -302,6 +305,27 @@ pub(crate) fn expiry<R: Role>(role: &R) -> Timestamp {
     Timestamp::from_second(role.expires().as_second()).unwrap_or(Timestamp::MIN)
 }
 
+/// The version after `version`.
 pub(crate) fn next(version: NonZeroU64) -> Result<NonZeroU64, RegistryError> {
-    version.checked_add(1).ok_or(RegistryError::OutOfRange)
+    version
+        .checked_add(1)
+        .filter(|next| next.get() <= VERSION_MAX)
+        .ok_or(RegistryError::OutOfRange)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_version_is_signed_that_hosts_cannot_read() {
+        let version = |version| NonZeroU64::new(version).unwrap();
+        assert_eq!(next(version(VERSION_MAX - 1)).unwrap().get(), VERSION_MAX);
+        for last in [VERSION_MAX, u64::MAX] {
+            assert!(
+                matches!(next(version(last)), Err(RegistryError::OutOfRange)),
+                "{last}"
+            );
+        }
+    }
 }

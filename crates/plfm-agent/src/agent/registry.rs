@@ -60,6 +60,19 @@ impl RegistryLink {
             .map(|verified| verified.keyring().clone())
     }
 
+    /// Notes the problem of the last attempt, or that it had none.
+    fn note(&self, problem: Option<(&'static str, String)>) {
+        let problem = problem.map(|(code, detail)| {
+            warn!(code, "the registry was not read, or not to its end: {detail}");
+            RegistryProblem {
+                code: code.to_owned(),
+                detail,
+                at: Timestamp::now(),
+            }
+        });
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
     fn view(&self) -> Option<Arc<TrustedView>> {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -107,19 +120,19 @@ impl Agent {
                     warn!("a mirror of the registry was passed over: {failure}");
                 }
                 *link.view.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(view));
-                *link.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                self.trust_keys()?;
+                let trusted = self.trust_keys();
+                link.note(
+                    trusted
+                        .as_ref()
+                        .err()
+                        .map(|error| (error.code(), error.detail().to_owned())),
+                );
+                trusted?;
                 self.registry().await
             }
             Err(error) => {
                 let (code, detail) = (error.code(), chain(&error));
-                warn!(code, "the registry was not read: {detail}");
-                let problem = RegistryProblem {
-                    code: code.to_owned(),
-                    detail,
-                    at: Timestamp::now(),
-                };
-                *link.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
+                link.note(Some((code, detail)));
                 Err(registry_error(code, &error))
             }
         }

@@ -59,6 +59,19 @@ impl Host {
         Self::start(keyring, &[])
     }
 
+    /// A host without a keyring of its own: it is given a mirror and root metadata, and looks every second.
+    pub fn with_registry(mirror: &str, root: &Path) -> Self {
+        let mut host = Self::unstarted(&["--registry", mirror, "--registry-poll-seconds", "1"]);
+        host.bring_root(root);
+        host.start_agent();
+        host
+    }
+
+    /// Brings root metadata to the host, as somebody who goes there would.
+    pub fn bring_root(&self, root: &Path) {
+        std::fs::copy(root, self.path("root.json")).unwrap();
+    }
+
     /// As [`Host::ready`], its agent with more options.
     pub fn ready_with(options: &[&str]) -> Self {
         let host = Self::start(&lab::keyring(), options);
@@ -67,20 +80,24 @@ impl Host {
     }
 
     fn start(keyring: &Path, options: &[&str]) -> Self {
+        let mut host = Self::unstarted(options);
+        std::fs::copy(keyring, host.path("keyring.json")).unwrap();
+        host.start_agent();
+        host
+    }
+
+    fn unstarted(options: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("plfm-e2e-")
             .tempdir_in("/tmp")
             .unwrap();
-        std::fs::copy(keyring, dir.path().join("keyring.json")).unwrap();
         let log = dir.path().join("agent.log");
-        let mut host = Self {
+        Self {
             dir,
             agent: None,
             log,
             options: options.iter().map(|option| (*option).to_owned()).collect(),
-        };
-        host.start_agent();
-        host
+        }
     }
 
     /// A host with the lab's release installed and current.
@@ -105,6 +122,8 @@ impl Host {
         command
             .arg("--keyring")
             .arg(self.path("keyring.json"))
+            .arg("--registry-root")
+            .arg(self.path("root.json"))
             .args(&self.options)
             .env("NO_COLOR", "1");
         let mut agent = command

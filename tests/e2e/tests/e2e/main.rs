@@ -11,7 +11,9 @@
 
 mod api;
 mod boot;
+mod ceremonies;
 mod clauses;
+mod delivery;
 mod exec;
 mod exec_frames;
 mod failures;
@@ -24,6 +26,7 @@ mod lifecycle;
 mod machine;
 mod network;
 mod patience;
+mod registry;
 mod secrecy;
 mod stages;
 mod storage;
@@ -50,7 +53,9 @@ fn main() {
     let facts: Vec<Fact> = [
         api::FACTS,
         boot::FACTS,
+        ceremonies::FACTS,
         clauses::FACTS,
+        delivery::FACTS,
         exec::FACTS,
         exec_frames::FACTS,
         failures::FACTS,
