@@ -274,7 +274,7 @@ impl Run {
                 self.timings.hello_us = Some(elapsed_us(self.plan.started));
             }
             // It failed before it could read who it is: its next word says how.
-            HostEvent::Hello(hello) if hello.instance_id.is_empty() => {
+            HostEvent::Hello(hello) if hello.is_nameless() => {
                 let silent = Unready::new(
                     BootOutcome::Failed,
                     "instance_unknown",
