@@ -242,6 +242,8 @@ fn a_config_that_no_line_holds_is_refused_where_it_is_made() {
         host.config(&larger),
         Err(ProtocolError::Line(LineError::TooLong))
     ));
+    assert_eq!(larger.check_size(), Err(LineError::TooLong));
+    assert_eq!(large.check_size(), Ok(()));
     let line = host.config(&large).unwrap();
     assert_eq!(line.len(), LINE_BYTES_MAX + 1);
     let (mut guest, _) = GuestSession::start(hello(PROTOCOL));
