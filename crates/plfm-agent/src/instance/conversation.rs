@@ -129,9 +129,9 @@ mod tests {
         )
         .unwrap();
         let (mut conversation, mut guest) = at_ready(&config).await;
-        // A bound that has passed: what the socket takes at once is sent, and no wait follows.
         let told = loop {
-            if let Err(error) = conversation.signal("HUP", Instant::now()).await {
+            let by = Instant::now() + Duration::from_millis(20);
+            if let Err(error) = conversation.signal("HUP", by).await {
                 break error;
             }
         };
@@ -142,7 +142,10 @@ mod tests {
             Err(ConversationError::Deaf)
         ));
         let exited = br#"{"type":"status","state":"exited","timestamp":"","exit_code":3}"#;
-        guest.write_all(&[exited.as_slice(), b"\n"].concat()).await.unwrap();
+        guest
+            .write_all(&[exited.as_slice(), b"\n"].concat())
+            .await
+            .unwrap();
         assert!(matches!(
             conversation.next_event().await,
             Ok(HostEvent::Exited(exit)) if exit.exit_code == Some(3)

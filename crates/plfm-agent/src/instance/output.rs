@@ -128,7 +128,10 @@ impl OutputLog {
         if let Some(note) = writer.note_of_loss()
             && let Err(error) = self.add(&mut writer, &note)
         {
-            warn!(lost_bytes = writer.lost, "the end of a workload's output is lost: {error}");
+            warn!(
+                lost_bytes = writer.lost,
+                "the end of a workload's output is lost: {error}"
+            );
         }
         writer.lost = 0;
         drop(writer);
@@ -362,7 +365,10 @@ mod tests {
         log.append(b"lost too").unwrap_err();
         fs::remove_dir(&obstacle).unwrap();
         log.append(b"kept").unwrap();
-        assert_eq!(drain(log.read()).await, [note_of(12).as_slice(), b"kept"].concat());
+        assert_eq!(
+            drain(log.read()).await,
+            [note_of(12).as_slice(), b"kept"].concat()
+        );
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ use super::plan::{BootPlan, elapsed_us};
 use super::prepare::{Prepared, prepare};
 use super::record::{ProcessId, Record, save};
 use super::verdict::{
-    Unready, cancelled_by, console_end, ended_early, exit_on_console, failed, lost, stage_timings, unexpected,
+    Unready, cancelled_by, console_end, ended_early, exit_told_in, failed, lost, stage_timings, unexpected,
 };
 use super::{Command, Setting};
 use crate::problem::chain;
@@ -142,7 +142,10 @@ impl Run {
         if let Some(Collection { mut task, gone }) = self.collection.take() {
             gone.cancel();
             if timeout(OUTPUT_PATIENCE, &mut task).await.is_err() {
-                warn!(instance = self.plan.id, "the output's connection outlives the VM: given up");
+                warn!(
+                    instance = self.plan.id,
+                    "the output's connection outlives the VM: given up"
+                );
                 task.abort();
                 // An abort is done when the task is, and only then does nothing more come.
                 let _ = task.await;
@@ -527,7 +530,7 @@ impl Run {
                     reason, "the VM ended without a report: {end}"
                 );
                 // Guest init says on the console too how the workload ended.
-                self.view.exit = exit_on_console(&end).or_else(|| {
+                self.view.exit = exit_told_in(&end.console_tail).or_else(|| {
                     Some(InstanceExit {
                         exit_code: None,
                         signal: None,
@@ -564,7 +567,11 @@ impl Run {
             Command::Signal { signal } => conversation.signal(&signal, told_by).await,
         };
         if let Err(error) = told {
-            warn!(instance = self.plan.id, "cannot reach the guest: {}", chain(&error));
+            warn!(
+                instance = self.plan.id,
+                "cannot reach the guest: {}",
+                chain(&error)
+            );
         }
     }
 

@@ -148,9 +148,7 @@ fn a_guest_that_failed_before_it_knew_itself_is_heard() {
     };
     let mut host = HostSession::default();
     host.push(format!("{}\n", nameless("", "")).as_bytes());
-    assert!(
-        matches!(host.next_event(), Ok(Some(HostEvent::Hello(hello))) if hello.instance_id.is_empty())
-    );
+    assert!(matches!(host.next_event(), Ok(Some(HostEvent::Hello(hello))) if hello.instance_id.is_empty()));
     let report = json!({
         "type": "status", "state": "failed", "timestamp": NOW,
         "stage": "kernel_filesystems", "reason": "mount_failed", "detail": "no /proc", "errno": 19,
@@ -164,7 +162,11 @@ fn a_guest_that_failed_before_it_knew_itself_is_heard() {
         (Stage::KernelFilesystems, Reason::MountFailed, Some(19))
     );
     // Who knows one of both knows both.
-    disbelieved(&[], &nameless("", "3f0a3c1e-7b1e-4a59-8a35-0c9f0e7a9d11"), "instance_id");
+    disbelieved(
+        &[],
+        &nameless("", "3f0a3c1e-7b1e-4a59-8a35-0c9f0e7a9d11"),
+        "instance_id",
+    );
     disbelieved(&[], &nameless("i-1", ""), "boot_id");
 }
 
