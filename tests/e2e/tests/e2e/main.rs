@@ -25,6 +25,7 @@ mod machine;
 mod network;
 mod secrecy;
 mod stages;
+mod stand_in;
 mod storage;
 mod trust;
 mod workload;
@@ -60,6 +61,7 @@ fn main() {
         network::FACTS,
         secrecy::FACTS,
         stages::FACTS,
+        stand_in::FACTS,
         storage::FACTS,
         trust::FACTS,
         workload::FACTS,
