@@ -145,9 +145,24 @@ impl Agent {
             no_network,
             emulated: is_emulated(&self.0.backend),
         };
-        let (handle, view) = instance::spawn(plan, setting);
+        let (handle, view, task) = instance::spawn(plan, setting);
         self.instances().insert(id, handle);
+        let agent = self.clone();
+        tokio::spawn(async move {
+            // Over in any way: one instance more may be one too many.
+            let _ = task.await;
+            agent.forget_surplus().await;
+        });
         Ok(view)
+    }
+
+    /// Forgets the instances that are over and too many to be kept.
+    async fn forget_surplus(&self) {
+        let surplus = instance::surplus(&self.list());
+        self.instances().retain(|id, _| !surplus.contains(id));
+        let dir = self.0.settings.instances_dir();
+        // Without a runtime there is nobody left to clean up for; the next start does it.
+        let _ = blocking(move || surplus.iter().for_each(|id| instance::forget(&dir.join(id)))).await;
     }
 
     fn instances(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Handle>> {

@@ -40,6 +40,10 @@ fn main() -> ExitCode {
     } else {
         logs.init()
     }
+    if let Err(error) = forbid_core_files() {
+        error!("cannot forbid core files: {error}");
+        return ExitCode::FAILURE;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -54,6 +58,21 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Secrets are in this process's memory and in its VMs', so neither it nor a program that it starts leaves a core file.
+///
+/// The limit is 1 byte, not 0: less than any core file has, and the one value at which the kernel does not start the
+/// program of a `core_pattern` with a pipe either, for which it ignores the limit otherwise (`fs/coredump.c`).
+/// `PR_SET_DUMPABLE` would do the same, but takes `/proc/<pid>/fd` away from a VMM that does not run as root, and that is
+/// how it opens the verified images.
+fn forbid_core_files() -> std::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let limit = Rlimit {
+        current: Some(1),
+        maximum: Some(1),
+    };
+    Ok(setrlimit(Resource::Core, limit)?)
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {

@@ -30,6 +30,12 @@ pub struct CreateInstance {
     /// Content of the secrets file. Kept in memory only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<String>,
+    /// Mode of the secrets file in octal: `0400`, if absent, or `0440`. Refused without `secrets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets_mode: Option<String>,
+    /// Owner of the secrets file; 0:0, if absent. Refused without `secrets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets_owner: Option<SecretsOwner>,
     /// Whether it gets a network interface.
     #[serde(default)]
     pub network: NetworkMode,
@@ -43,6 +49,17 @@ pub struct CreateInstance {
 
 fn default_scratch_mib() -> u32 {
     SCRATCH_MIB_DEFAULT
+}
+
+/// Who owns a secrets file, by number: names are the image's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretsOwner {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    #[serde(default)]
+    pub gid: u32,
 }
 
 /// Whether an instance gets a network interface.
@@ -246,6 +263,9 @@ pub struct Instance {
     /// How the workload ended, as soon as it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<InstanceExit>,
+    /// Its end could not be written to the host's disk: the agent's next start will not know it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub end_unsaved: bool,
 }
 
 /// Asks an instance to stop.

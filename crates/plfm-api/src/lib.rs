@@ -29,7 +29,7 @@ mod report;
 pub use host::{Host, Items};
 pub use instance::{
     CreateInstance, Instance, InstanceExit, InstanceState, NetworkMode, Resources, Rlimit,
-    SCRATCH_MIB_DEFAULT, SignalInstance, StopInstance, Volume, VolumeMode, Workload,
+    SCRATCH_MIB_DEFAULT, SecretsOwner, SignalInstance, StopInstance, Volume, VolumeMode, Workload,
 };
 pub use problem::{PROBLEM_CONTENT_TYPE, Problem};
 pub use release::{

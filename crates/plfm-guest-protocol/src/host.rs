@@ -170,10 +170,7 @@ impl HostSession {
     /// larger than a line may be: then the hello still waits for its answer.
     pub fn config(&mut self, config: &Config) -> Result<Vec<u8>, ProtocolError> {
         self.answer("a config")?;
-        let line = render_line(&HostMessage::Config(Box::new(config.clone())));
-        if line.len() > LINE_BYTES_MAX + 1 {
-            return Err(LineError::TooLong.into());
-        }
+        let line = render_config(config)?;
         self.state = State::ConfigSent;
         self.generation = config.generation;
         Ok(line)
@@ -235,6 +232,24 @@ impl HostSession {
                 state: self.state.name(),
             }),
         }
+    }
+}
+
+fn render_config(config: &Config) -> Result<Vec<u8>, LineError> {
+    let line = render_line(&HostMessage::Config(Box::new(config.clone())));
+    if line.len() > LINE_BYTES_MAX + 1 {
+        return Err(LineError::TooLong);
+    }
+    Ok(line)
+}
+
+impl Config {
+    /// Whether it can be sent: a config is one line.
+    ///
+    /// # Errors
+    /// [`LineError::TooLong`], which [`HostSession::config`] would answer with when the guest is there already.
+    pub fn check_size(&self) -> Result<(), LineError> {
+        render_config(self).map(drop)
     }
 }
 

@@ -13,9 +13,10 @@ pub struct Hello {
     pub guest_init_version: String,
     /// Protocol it speaks.
     pub guest_init_protocol: u32,
-    /// The instance it was told to be, from the kernel command line.
+    /// The instance it was told to be, from the kernel command line. Empty together with `boot_id` from a guest that
+    /// failed before it could read them.
     pub instance_id: String,
-    /// A UUID that is new at every boot.
+    /// A UUID that is new at every boot, or empty: see `instance_id`.
     pub boot_id: String,
 }
 

@@ -1,5 +1,6 @@
 //! What to boot: only from an installed release, whose bytes were verified just now.
 
+use std::net::Ipv6Addr;
 use std::path::Path;
 use std::time::Instant;
 
@@ -21,6 +22,10 @@ use crate::problem::{ApiError, chain};
 const VOLUMES_MAX: usize = 3;
 const MEMORY_MIB: std::ops::RangeInclusive<u32> = 64..=65_536;
 const SCRATCH_MIB: std::ops::RangeInclusive<u32> = 8..=1_048_576;
+/// No address has a longer text.
+const LONGEST_ADDRESS: Ipv6Addr = Ipv6Addr::from_bits(u128::MAX);
+/// The config is one line of the control connection, and that has a limit.
+const TOO_LARGE: &str = "program, environment, secrets and volumes together have more than 1 MiB as JSON";
 
 /// Everything that is needed to boot one instance. The only way to have one is [`BootPlan::new`].
 pub struct BootPlan {
@@ -88,6 +93,9 @@ impl BootPlan {
         config
             .check(&plan.id)
             .map_err(|error| ApiError::invalid("instance_invalid", error.to_string()))?;
+        plan.config(Some(LONGEST_ADDRESS))
+            .check_size()
+            .map_err(|_| ApiError::invalid("instance_invalid", TOO_LARGE))?;
         if let Some(secrets) = &plan.request.secrets {
             plfm_guest_protocol::SecretsFile::parse(secrets.as_bytes())
                 .map_err(|error| ApiError::invalid("secrets_invalid", error.to_string()))?;
@@ -112,11 +120,12 @@ impl BootPlan {
             no_network: setting.no_network.map(str::to_owned),
             boot: None,
             exit: None,
+            end_unsaved: false,
         }
     }
 
     /// What the guest is told to be.
-    pub fn config(&self, address: Option<std::net::Ipv6Addr>) -> Config {
+    pub fn config(&self, address: Option<Ipv6Addr>) -> Config {
         let workload = &self.request.workload;
         let env = workload
             .env
@@ -147,12 +156,17 @@ impl BootPlan {
             dns: self.dns.clone(),
             hostname: self.id.to_ascii_lowercase(),
         });
+        let owner = self.request.secrets_owner.unwrap_or_default();
         let secrets = self.request.secrets.as_ref().map(|data| Secrets {
             required: true,
             path: "/run/secrets/platform.env".to_owned(),
-            mode: "0400".to_owned(),
-            owner_uid: 0,
-            owner_gid: 0,
+            mode: self
+                .request
+                .secrets_mode
+                .clone()
+                .unwrap_or_else(|| "0400".to_owned()),
+            owner_uid: owner.uid,
+            owner_gid: owner.gid,
             format: None,
             bundle_version_id: None,
             data: Some(Sensitive::new(data.clone())),
@@ -257,6 +271,12 @@ fn check_request(request: &CreateInstance) -> Result<(), ApiError> {
         return Err(ApiError::invalid(
             "too_many_volumes",
             format!("an instance has at most {VOLUMES_MAX} volumes"),
+        ));
+    }
+    if request.secrets.is_none() && (request.secrets_mode.is_some() || request.secrets_owner.is_some()) {
+        return Err(ApiError::invalid(
+            "instance_invalid",
+            "secrets_mode and secrets_owner are of no use without secrets",
         ));
     }
     let resources = request.resources;

@@ -155,9 +155,8 @@ pub fn ended_early(exit: &VmExit, own_scratch: bool) -> Unready {
 }
 
 /// How the workload ended, from the line that guest init prints last: for an exit whose report did not arrive.
-pub fn exit_on_console(exit: &VmExit) -> Option<InstanceExit> {
-    let line = exit
-        .console_tail
+pub fn exit_told_in(console: &str) -> Option<InstanceExit> {
+    let line = console
         .lines()
         .rfind(|line| line.contains("guest-init: workload exited:"))?;
     let words = || line.split_ascii_whitespace();
@@ -234,14 +233,14 @@ mod tests {
     #[test]
     fn an_exit_told_only_on_the_console_is_found_there() {
         let told = "x\nguest-init: workload exited: exit_code=7 duration_ms=1234 reason=workload_crashed\n";
-        let exit = exit_on_console(&ended_with(told)).unwrap();
+        let exit = exit_told_in(told).unwrap();
         assert_eq!(
             (exit.exit_code, exit.signal, exit.oom_killed, exit.duration_ms),
             (Some(7), None, false, 1234)
         );
         assert_eq!(exit.reason.as_deref(), Some("workload_crashed"));
         let killed = "guest-init: workload exited: signal=9 oom_killed duration_ms=5\n";
-        let exit = exit_on_console(&ended_with(killed)).unwrap();
+        let exit = exit_told_in(killed).unwrap();
         assert_eq!(
             (exit.exit_code, exit.signal, exit.oom_killed),
             (None, Some(9), true)
@@ -251,7 +250,7 @@ mod tests {
             "guest-init: workload exited: status unknown",
             "workload exited: exit_code=1",
         ] {
-            assert_eq!(exit_on_console(&ended_with(nothing)), None, "{nothing:?}");
+            assert_eq!(exit_told_in(nothing), None, "{nothing:?}");
         }
     }
 

@@ -27,11 +27,20 @@ fn bad<T>(member: &'static str, problem: &'static str) -> Result<T, ProtocolErro
 }
 
 impl Hello {
+    /// Whether it comes from a guest that failed before it could read who it is: both ids are empty. All that it has
+    /// to say is how it failed.
+    pub fn is_nameless(&self) -> bool {
+        self.instance_id.is_empty() && self.boot_id.is_empty()
+    }
+
     pub(crate) fn check(&self) -> Result<(), ProtocolError> {
         let version = &self.guest_init_version;
         if !(1..=VERSION_BYTES_MAX).contains(&version.len()) || !version.bytes().all(|b| b.is_ascii_graphic())
         {
             return bad("guest_init_version", "is not 1 to 64 printable ASCII characters");
+        }
+        if self.is_nameless() {
+            return Ok(());
         }
         if !is_instance_id(&self.instance_id) {
             return bad(

@@ -137,6 +137,40 @@ fn a_hello_that_names_nothing_usable_is_refused_and_can_be_rejected() {
 }
 
 #[test]
+fn a_guest_that_failed_before_it_knew_itself_is_heard() {
+    let nameless = |instance_id: &str, boot_id: &str| {
+        let hello = Hello {
+            instance_id: instance_id.to_owned(),
+            boot_id: boot_id.to_owned(),
+            ..hello(PROTOCOL)
+        };
+        serde_json::to_value(GuestMessage::Hello(hello)).unwrap()
+    };
+    let mut host = HostSession::default();
+    host.push(format!("{}\n", nameless("", "")).as_bytes());
+    assert!(matches!(host.next_event(), Ok(Some(HostEvent::Hello(hello))) if hello.instance_id.is_empty()));
+    let report = json!({
+        "type": "status", "state": "failed", "timestamp": NOW,
+        "stage": "kernel_filesystems", "reason": "mount_failed", "detail": "no /proc", "errno": 19,
+    });
+    host.push(format!("{report}\n").as_bytes());
+    let Ok(Some(HostEvent::Failed { failure, .. })) = host.next_event() else {
+        panic!()
+    };
+    assert_eq!(
+        (failure.stage, failure.reason, failure.errno),
+        (Stage::KernelFilesystems, Reason::MountFailed, Some(19))
+    );
+    // Who knows one of both knows both.
+    disbelieved(
+        &[],
+        &nameless("", "3f0a3c1e-7b1e-4a59-8a35-0c9f0e7a9d11"),
+        "instance_id",
+    );
+    disbelieved(&[], &nameless("i-1", ""), "boot_id");
+}
+
+#[test]
 fn text_for_people_is_cut_and_made_plain_by_either_end() {
     let detail = format!("\u{1b}[31mred\n{}", "ä".repeat(DETAIL_BYTES_MAX));
     let report = json!({
@@ -210,6 +244,8 @@ fn a_config_that_no_line_holds_is_refused_where_it_is_made() {
         host.config(&larger),
         Err(ProtocolError::Line(LineError::TooLong))
     ));
+    assert_eq!(larger.check_size(), Err(LineError::TooLong));
+    assert_eq!(large.check_size(), Ok(()));
     let line = host.config(&large).unwrap();
     assert_eq!(line.len(), LINE_BYTES_MAX + 1);
     let (mut guest, _) = GuestSession::start(hello(PROTOCOL));

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use clap::{ArgAction, Args};
 use plfm_api::{
-    BootOutcome, CreateInstance, Instance, NetworkMode, Resources, Rlimit, SCRATCH_MIB_DEFAULT, StopInstance,
-    Volume, VolumeMode, Workload,
+    BootOutcome, CreateInstance, Instance, NetworkMode, Resources, Rlimit, SCRATCH_MIB_DEFAULT, SecretsOwner,
+    StopInstance, Volume, VolumeMode, Workload,
 };
 use reqwest::Method;
 
@@ -30,6 +30,12 @@ pub struct RunArgs {
     /// A secrets file, which the program finds at /run/secrets/platform.env
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
+    /// The secrets file's owner by number, 0:0 by default; without a GID that is 0
+    #[arg(long, value_name = "UID[:GID]", requires = "secrets")]
+    secrets_owner: Option<OwnerArg>,
+    /// The secrets file's mode: 0400, which is the default, or 0440
+    #[arg(long, value_name = "MODE", requires = "secrets")]
+    secrets_mode: Option<String>,
     /// An environment entry: KEY=VALUE, or KEY alone to pass on this command's own
     #[arg(long, value_name = "KEY[=VALUE]")]
     env: Vec<EnvArg>,
@@ -135,6 +141,25 @@ impl FromStr for UlimitArg {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct OwnerArg(SecretsOwner);
+
+impl FromStr for OwnerArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| {
+            text.parse()
+                .map_err(|_| format!("{text:?} is not a user's or group's number"))
+        };
+        let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
+        Ok(Self(SecretsOwner {
+            uid: number(uid)?,
+            gid: number(gid)?,
+        }))
+    }
+}
+
 impl RunArgs {
     /// Runs the verb; the exit code is the program's.
     pub fn run(self, out: &Output, agent: &AgentClient) -> Result<ExitCode, CliError> {
@@ -174,6 +199,8 @@ impl RunArgs {
                 tty: false,
             },
             secrets,
+            secrets_mode: self.secrets_mode,
+            secrets_owner: self.secrets_owner.map(|OwnerArg(owner)| owner),
             network: match (self.network, self.no_network) {
                 (true, _) => NetworkMode::On,
                 (false, true) => NetworkMode::Off,
@@ -397,6 +424,16 @@ mod tests {
         assert_eq!(limit("core=0:unlimited"), Ok(("core".into(), Some(0), None)));
         for bad in ["nofile", "nofile=", "nofile=a", "nofile=1:", "nofile=-1"] {
             assert!(limit(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn an_owner_is_a_user_and_a_group_by_number() {
+        let owner = |text: &str| text.parse().map(|OwnerArg(SecretsOwner { uid, gid })| (uid, gid));
+        assert_eq!(owner("1000"), Ok((1000, 0)));
+        assert_eq!(owner("1000:44"), Ok((1000, 44)));
+        for bad in ["", "app", "1000:", ":1", "-1", "1:2:3"] {
+            assert!(owner(bad).is_err(), "{bad:?} was taken");
         }
     }
 }

@@ -207,7 +207,7 @@ const CLAUSES: &[Clause] = &[
         "reject: the guest prints it and stops; protocol 2 is refused by the agent",
         &[
             "handshake::a_rejection_is_printed",
-            "workload::a_guest_of_another_protocol_is_refused",
+            "stand_in::a_guest_of_another_protocol_is_refused",
         ],
     ),
     clause(
@@ -234,8 +234,11 @@ const CLAUSES: &[Clause] = &[
     ),
     clause(
         "secrets",
-        "mode 0400, owner, content, on tmpfs",
-        &["boot::secrets_are_in_their_file_and_nowhere_else"],
+        "mode 0400, owner, content, on tmpfs; 0440 and another owner only where configured",
+        &[
+            "boot::secrets_are_in_their_file_and_nowhere_else",
+            "boot::a_secrets_file_has_the_owner_and_mode_that_were_asked_for",
+        ],
     ),
     clause(
         "secrets",

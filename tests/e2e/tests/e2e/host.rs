@@ -170,14 +170,19 @@ impl Host {
             .arg(agent)
             .status()
             .unwrap();
+        self.log_until(answer);
+    }
+
+    /// Waits until the agent's log has `words`.
+    #[track_caller]
+    pub fn log_until(&self, words: &str) {
         for _ in 0..3000 {
-            if self.log().contains(answer) {
+            if self.log().contains(words) {
                 return;
             }
-            std::thread::yield_now();
             self.plfm(["host"]);
         }
-        panic!("the agent's log has no {answer:?}: {}", self.log());
+        panic!("the agent's log has no {words:?}: {}", self.log());
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

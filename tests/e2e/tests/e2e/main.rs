@@ -29,6 +29,7 @@ mod patience;
 mod registry;
 mod secrecy;
 mod stages;
+mod stand_in;
 mod storage;
 mod trust;
 mod workload;
@@ -67,6 +68,7 @@ fn main() {
         patience::FACTS,
         secrecy::FACTS,
         stages::FACTS,
+        stand_in::FACTS,
         storage::FACTS,
         trust::FACTS,
         workload::FACTS,
