@@ -85,6 +85,19 @@ pub const GROUPS: &[Group] = &[
     has("cgroup-io", &[("BLK_CGROUP", "n")]),
     has("psi", &[("PSI", "n")]),
     has(
+        "control-groups",
+        &[
+            ("CGROUPS", "n"),
+            ("MEMCG", "n"),
+            ("BLK_CGROUP", "n"),
+            ("CPUSETS", "n"),
+            ("CGROUP_PIDS", "n"),
+            ("CGROUP_SCHED", "n"),
+            ("FAIR_GROUP_SCHED", "n"),
+            ("CFS_BANDWIDTH", "n"),
+        ],
+    ),
+    has(
         "cgroup-cpu",
         &[
             ("CGROUP_SCHED", "n"),
