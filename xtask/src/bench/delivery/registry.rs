@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use plfm_release::{Sha256Digest, SigningKey, sign};
 use serde_json::{Value, json};
 
@@ -83,15 +82,15 @@ impl Registry {
 fn make_large(lab: &Lab, dir: &Path) -> anyhow::Result<PathBuf> {
     std::fs::create_dir(dir)?;
     let release = lab.release();
-    let initramfs = lab::artifact(&release, "initramfs-")?;
-    std::fs::copy(
-        &initramfs,
-        dir.join(initramfs.file_name().context("it has a name")?),
-    )?;
-
     let mut manifest: Value = serde_json::from_slice(&std::fs::read(release.join("manifest.json"))?)?;
-    let version = manifest["kernel"]["version"].as_str().unwrap_or_default();
-    let kernel = dir.join(format!("vmlinuz-plfm-{version}-{LARGE_BUILD_ID}"));
+    let version = |part: &str, key: &str| manifest[part][key].as_str().unwrap_or_default().to_owned();
+    let initramfs = format!(
+        "initramfs-plfm-guestinit-{}-{LARGE_BUILD_ID}.img",
+        version("initramfs", "guest_init_version")
+    );
+    let kernel = format!("vmlinuz-plfm-{}-{LARGE_BUILD_ID}", version("kernel", "version"));
+    let kernel = dir.join(kernel);
+    std::fs::copy(lab::artifact(&release, "initramfs-")?, dir.join(initramfs))?;
     std::fs::copy(lab::artifact(&release, "vmlinuz-")?, &kernel)?;
     let bytes = {
         let file = std::fs::File::options().write(true).open(&kernel)?;
@@ -99,6 +98,7 @@ fn make_large(lab: &Lab, dir: &Path) -> anyhow::Result<PathBuf> {
         std::fs::read(&kernel)?
     };
     manifest["kernel"]["build_id"] = json!(LARGE_BUILD_ID);
+    manifest["initramfs"]["build_id"] = json!(LARGE_BUILD_ID);
     manifest["kernel"]["size_bytes"] = json!(bytes.len());
     manifest["kernel"]["sha256"] = json!(Sha256Digest::of(&bytes).to_string());
     let key = SigningKey::from_pem(&std::fs::read_to_string(lab.dir.join("keys/lab.key"))?)?;
