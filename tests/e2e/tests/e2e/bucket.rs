@@ -5,7 +5,7 @@ use crate::lab;
 use crate::mirrors::assert_lab_release_is_current;
 use crate::publisher::Registry;
 
-facts![a_bucket_that_everybody_may_read_is_a_registry];
+crate::facts![a_bucket_that_everybody_may_read_is_a_registry];
 
 fn a_bucket_that_everybody_may_read_is_a_registry() {
     let server = lab::s3().unwrap();

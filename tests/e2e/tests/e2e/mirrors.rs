@@ -9,7 +9,7 @@ use crate::host::Host;
 use crate::lab;
 use crate::publisher::Registry;
 
-facts![
+crate::facts![
     a_plain_web_server_with_the_documented_configuration_is_a_registry,
     the_documented_configuration_caches_what_never_changes_and_nothing_else,
     a_dead_mirror_is_passed_over,
