@@ -2,6 +2,7 @@
 
 mod boot;
 mod boots;
+mod delivery;
 mod guest;
 mod icount;
 mod kernel;
@@ -51,7 +52,16 @@ pub enum Bench {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
-    /// Signature verification, and hashing of the whole pair
+    /// A release from a registry to a host over links like real ones: time, and the agent's memory (needs root)
+    Delivery {
+        /// Fetches over each near link
+        #[arg(long, default_value_t = 7)]
+        runs: u32,
+        /// Fetches over each link with delay and loss
+        #[arg(long, default_value_t = 3)]
+        far_runs: u32,
+    },
+    /// Signature verification, hashing of the whole pair, and the cache's verification before a boot
     Verify,
 }
 
@@ -64,9 +74,15 @@ impl Bench {
             Self::Guest { count } => guest::run(count),
             Self::Boots { count, at_once } => boots::run(count, at_once),
             Self::Kernel { groups, json } => kernel::run(&groups, json.as_deref()),
+            Self::Delivery { runs, far_runs } => delivery::run(&delivery::Runs {
+                near: runs,
+                far: far_runs,
+            }),
             Self::Verify => {
                 step("criterion: verify_manifest and hash_pair");
-                run(cargo().args(["bench", "--locked", "-p", "plfm-release", "--bench", "verify"]))
+                run(cargo().args(["bench", "--locked", "-p", "plfm-release", "--bench", "verify"]))?;
+                step("the cache: open, pair_cold and pair_unchanged");
+                run(cargo().args(["bench", "--locked", "-p", "plfm-cache", "--bench", "verify"]))
             }
         }
     }

@@ -1,7 +1,7 @@
 //! All tests. Those in microVMs find the lab by `PLFM_LAB`.
 
 use crate::shell::{self, cargo, is_installed, step};
-use crate::{compliance, lab, setup};
+use crate::{compliance, lab, nginx, s3, setup};
 
 /// Runs them: those of the crates, then the guest contract. With `args`, which are the test runner's, only what they
 /// choose among all.
@@ -9,6 +9,8 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     setup::ensure()?;
     let lab = lab::ensure(lab::Show::Nothing)?;
     let kernel = lab::artifact(&lab.release(), "vmlinuz-")?;
+    let s3 = s3::Server::start()?;
+    let s3_url = s3.as_ref().map(s3::Server::url);
     step("running the tests");
     let mut command = cargo();
     if is_installed("cargo-nextest") {
@@ -23,14 +25,19 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
         .args(args)
         .env("PLFM_LAB", &lab.dir)
         .env("PLFM_BIN", &lab.bin)
-        .env("PLFM_LAB_KERNEL", kernel);
+        .env("PLFM_LAB_KERNEL", kernel)
+        .env("PLFM_NGINX", nginx::ensure()?)
+        .envs(s3_url.map(|url| ("PLFM_TEST_S3", url)));
     shell::run(&mut command)?;
     if is_installed("cargo-nextest") {
         // Examples in documentation, which nextest does not run.
         shell::run(cargo().args(["test", "--quiet", "--doc", "--workspace", "--locked"]))?;
     }
     if args.is_empty() {
-        compliance::prove(&lab)?;
+        if let Some(s3) = &s3 {
+            s3::test_registry(s3)?;
+        }
+        compliance::prove(&lab, s3_url)?;
     }
     Ok(())
 }

@@ -79,6 +79,16 @@ impl Host {
         host
     }
 
+    /// A host with no release installed that follows a registry with these mirrors.
+    pub fn of_registry(root: &Path, mirrors: &[&str]) -> Self {
+        let root = root.to_str().unwrap();
+        let urls = mirrors.join(",");
+        Self::start(
+            &lab::keyring(),
+            &["--registry", &urls, "--registry-root", root, "--no-network"],
+        )
+    }
+
     fn start(keyring: &Path, options: &[&str]) -> Self {
         let mut host = Self::unstarted(options);
         std::fs::copy(keyring, host.path("keyring.json")).unwrap();

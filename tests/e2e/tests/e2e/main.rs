@@ -11,6 +11,7 @@
 
 mod api;
 mod boot;
+mod bucket;
 mod ceremonies;
 mod clauses;
 mod delivery;
@@ -24,8 +25,10 @@ mod images;
 mod lab;
 mod lifecycle;
 mod machine;
+mod mirrors;
 mod network;
 mod patience;
+mod publisher;
 mod registry;
 mod secrecy;
 mod stages;
@@ -54,6 +57,7 @@ fn main() {
     let facts: Vec<Fact> = [
         api::FACTS,
         boot::FACTS,
+        bucket::FACTS,
         ceremonies::FACTS,
         clauses::FACTS,
         delivery::FACTS,
@@ -64,6 +68,7 @@ fn main() {
         handshake::FACTS,
         images::FACTS,
         lifecycle::FACTS,
+        mirrors::FACTS,
         network::FACTS,
         patience::FACTS,
         secrecy::FACTS,
@@ -81,8 +86,7 @@ fn main() {
     );
     let results = Arc::new(Mutex::new(BTreeMap::new()));
     let trials = facts.into_iter().map(|(name, test)| {
-        let needs_tap = name.starts_with("network::");
-        let can_run = has_lab && (!needs_tap || lab::has_tap());
+        let can_run = has_lab && has_what_it_needs(name);
         let results = Arc::clone(&results);
         Trial::test(name, move || {
             let ended = std::panic::catch_unwind(test);
@@ -101,6 +105,16 @@ fn main() {
         }
     }
     conclusion.exit();
+}
+
+/// Whether this machine has what a test's module needs besides the lab.
+fn has_what_it_needs(name: &str) -> bool {
+    match name.split("::").next() {
+        Some("network") => lab::has_tap(),
+        Some("mirrors") => lab::nginx().is_some(),
+        Some("bucket") => lab::s3().is_some(),
+        _ => true,
+    }
 }
 
 /// What a panic said.
