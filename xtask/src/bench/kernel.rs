@@ -69,11 +69,12 @@ pub fn run(names: &[String], json_file: Option<&Path>) -> anyhow::Result<()> {
         let other = workshop.measure(group.name, group.changes)?;
         println!("{}", render_cost(group, &base, &other));
         costs.push(cost_json(group, &base, &other));
-    }
-    if let Some(path) = json_file {
-        let document = json!({ "kernel": kernel_json(&base), "groups": costs });
-        std::fs::write(path, serde_json::to_vec_pretty(&document)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        // After each group: the whole takes hours, and what was measured is not lost when it is stopped.
+        if let Some(path) = json_file {
+            let document = json!({ "kernel": kernel_json(&base), "groups": costs });
+            std::fs::write(path, serde_json::to_vec_pretty(&document)?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
     }
     Ok(())
 }
