@@ -43,6 +43,16 @@ fn render_post(path: &str, body: &str) -> String {
     )
 }
 
+fn render_get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+}
+
+/// Gets JSON.
+pub fn get(host: &Host, path: &str) -> Value {
+    let (_, _, body) = send(host, render_get(path).as_bytes());
+    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"))
+}
+
 /// Posts JSON and gives status, content type and body.
 pub fn post(host: &Host, path: &str, body: &str) -> (u16, String, String) {
     send(host, render_post(path, body).as_bytes())
@@ -50,14 +60,17 @@ pub fn post(host: &Host, path: &str, body: &str) -> (u16, String, String) {
 
 fn requests_that_make_no_sense_are_answered_with_a_problem() {
     let host = Host::ready();
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     let planted = "planted-secret-9d";
     let with_secret = format!(r#"{{"secrets":"{planted}","root_disk":7}}"#);
     for (request, status, code) in [
-        (get("/v1/nothing"), 404, "endpoint_unknown"),
-        (get("/v1/instances/NO-SUCH"), 404, "instance_unknown"),
-        (get("/v1/instances/NO-SUCH?wait=tomorrow"), 422, "query_invalid"),
-        (get("/v1/releases/current"), 405, "method_not_allowed"),
+        (render_get("/v1/nothing"), 404, "endpoint_unknown"),
+        (render_get("/v1/instances/NO-SUCH"), 404, "instance_unknown"),
+        (
+            render_get("/v1/instances/NO-SUCH?wait=tomorrow"),
+            422,
+            "query_invalid",
+        ),
+        (render_get("/v1/releases/current"), 405, "method_not_allowed"),
         (render_post("/v1/instances", "{"), 400, "request_not_json"),
         (render_post("/v1/instances", "{}"), 422, "request_malformed"),
         (

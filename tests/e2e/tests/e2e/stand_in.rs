@@ -145,7 +145,11 @@ fn a_guest_that_does_not_read_its_config_can_be_cancelled() {
     // The first byte: the config is being sent.
     let mut first = [0];
     guest.stream.get_mut().read_exact(&mut first).unwrap();
-    let stopped = host.json(["stop", &id]);
+    host.plfm(["stop", "--no-wait", &id]).ok();
+    let stopped = crate::api::get(
+        &host,
+        &format!("/v1/instances/{id}?wait=stopped&timeout_seconds=60"),
+    );
     assert_eq!(stopped["boot"]["outcome"], "cancelled", "{stopped}");
     assert_eq!(guest.ran().code, 125);
 }
