@@ -7,6 +7,7 @@ mod guest;
 mod icount;
 mod kernel;
 mod stops;
+mod switches;
 
 use std::path::PathBuf;
 
@@ -44,6 +45,8 @@ pub enum Bench {
         #[arg(long, default_value_t = 20)]
         count: u32,
     },
+    /// What parts of the kernel cost that its command line can switch off: controllers of control groups, PSI, ACPI
+    Switches,
     /// What groups of kernel options cost: instructions to PID 1 and size, with each and without it (a kernel build each)
     Kernel {
         /// Only these groups, by name; all if none is named
@@ -73,6 +76,7 @@ impl Bench {
             Self::Stops { count } => stops::run(count),
             Self::Guest { count } => guest::run(count),
             Self::Boots { count, at_once } => boots::run(count, at_once),
+            Self::Switches => switches::run(),
             Self::Kernel { groups, json } => kernel::run(&groups, json.as_deref()),
             Self::Delivery { runs, far_runs } => delivery::run(&delivery::Runs {
                 near: runs,
