@@ -81,12 +81,12 @@ impl Host {
 
     /// A host with no release installed that follows a registry with these mirrors.
     pub fn of_registry(root: &Path, mirrors: &[&str]) -> Self {
-        let root = root.to_str().unwrap();
         let urls = mirrors.join(",");
-        Self::start(
-            &lab::keyring(),
-            &["--registry", &urls, "--registry-root", root, "--no-network"],
-        )
+        let mut host = Self::unstarted(&["--registry", &urls, "--no-network"]);
+        std::fs::copy(lab::keyring(), host.path("keyring.json")).unwrap();
+        host.bring_root(root);
+        host.start_agent();
+        host
     }
 
     fn start(keyring: &Path, options: &[&str]) -> Self {
