@@ -37,6 +37,16 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
         if let Some(s3) = &s3 {
             s3::test_registry(s3)?;
         }
+        // That the documents name tests which exist.
+        shell::run(cargo().args([
+            "test",
+            "--quiet",
+            "--locked",
+            "-p",
+            "plfm-e2e",
+            "--test",
+            "documents",
+        ]))?;
         compliance::prove(&lab, s3_url)?;
     }
     Ok(())
