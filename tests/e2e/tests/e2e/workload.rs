@@ -73,7 +73,9 @@ fn a_program_that_exits_at_once_in_failure_crashed() {
     assert_eq!(host.last_instance()["exit"]["reason"], Value::Null);
 }
 
-const FORK_BOMB: &str = "echo up; bomb() { bomb | bomb & }; while :; do bomb 2>/dev/null; sleep 0.1; done";
+/// The program itself forks once only: a shell that cannot fork ends, and with it the instance.
+const FORK_BOMB: &str =
+    "bomb() { bomb | bomb & }; (while :; do bomb; sleep 0.1; done) 2>/dev/null & echo up; exec sleep 600";
 
 /// Looks inside a guest that is busy with itself: a session whose first frame comes too late is closed, and tried again.
 fn inside(host: &Host, id: &str, script: &str) -> Ran {
