@@ -2,8 +2,12 @@
 
 mod boot;
 mod boots;
+mod delivery;
+mod guest;
 mod icount;
 mod kernel;
+mod stops;
+mod switches;
 
 use std::path::PathBuf;
 
@@ -20,6 +24,12 @@ pub enum Bench {
         #[arg(long, default_value_t = 15)]
         pairs: u32,
     },
+    /// Instructions of guest init itself up to ready, by stage, under `-icount`
+    Guest {
+        /// How many boots
+        #[arg(long, default_value_t = 5)]
+        count: u32,
+    },
     /// Wall-clock time of whole boots through the agent: P50 and P99
     Boots {
         /// How many
@@ -29,6 +39,14 @@ pub enum Bench {
         #[arg(long, default_value_t = 1)]
         at_once: u32,
     },
+    /// Wall-clock time of a stop, from the request until the VM is gone
+    Stops {
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        count: u32,
+    },
+    /// What parts of the kernel cost that its command line can switch off: controllers of control groups, PSI, ACPI
+    Switches,
     /// What groups of kernel options cost: instructions to PID 1 and size, with each and without it (a kernel build each)
     Kernel {
         /// Only these groups, by name; all if none is named
@@ -37,7 +55,16 @@ pub enum Bench {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
-    /// Signature verification, and hashing of the whole pair
+    /// A release from a registry to a host over links like real ones: time, and the agent's memory (needs root)
+    Delivery {
+        /// Fetches over each near link
+        #[arg(long, default_value_t = 7)]
+        runs: u32,
+        /// Fetches over each link with delay and loss
+        #[arg(long, default_value_t = 3)]
+        far_runs: u32,
+    },
+    /// Signature verification, hashing of the whole pair, and the cache's verification before a boot
     Verify,
 }
 
@@ -46,11 +73,20 @@ impl Bench {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Boot { pairs } => boot::run(pairs),
+            Self::Stops { count } => stops::run(count),
+            Self::Guest { count } => guest::run(count),
             Self::Boots { count, at_once } => boots::run(count, at_once),
+            Self::Switches => switches::run(),
             Self::Kernel { groups, json } => kernel::run(&groups, json.as_deref()),
+            Self::Delivery { runs, far_runs } => delivery::run(&delivery::Runs {
+                near: runs,
+                far: far_runs,
+            }),
             Self::Verify => {
                 step("criterion: verify_manifest and hash_pair");
-                run(cargo().args(["bench", "--locked", "-p", "plfm-release", "--bench", "verify"]))
+                run(cargo().args(["bench", "--locked", "-p", "plfm-release", "--bench", "verify"]))?;
+                step("the cache: open, pair_cold and pair_unchanged");
+                run(cargo().args(["bench", "--locked", "-p", "plfm-cache", "--bench", "verify"]))
             }
         }
     }

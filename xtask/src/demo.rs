@@ -1,5 +1,6 @@
-//! The demo: from source to a page out of a microVM.
+//! The demo: from source, over a registry, to a page out of a microVM.
 
+use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
@@ -10,6 +11,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use crate::lab::{self, Lab};
+use crate::registry::Registry;
 use crate::setup;
 use crate::shell::{read, step, timed};
 
@@ -33,8 +35,16 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts it, in a directory of its own.
+    /// Starts it, in a directory of its own, with the lab's keyring.
     pub fn start(lab: &Lab, no_network: bool) -> anyhow::Result<Self> {
+        let keyring = lab.keyring();
+        let options = ["--keyring".as_ref(), keyring.as_os_str()];
+        let off = no_network.then_some("--no-network".as_ref());
+        Self::start_with(lab, options.into_iter().chain(off))
+    }
+
+    /// Starts it, in a directory of its own.
+    pub fn start_with<'a>(lab: &Lab, options: impl IntoIterator<Item = &'a OsStr>) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("plfm-demo-").tempdir()?;
         let log = std::fs::File::create(dir.path().join("agent.log"))?;
         let mut command = Command::new(lab.bin.join("plfm-agent"));
@@ -43,10 +53,7 @@ impl Agent {
             .arg(dir.path().join("state"))
             .arg("--run-dir")
             .arg(dir.path().join("run"));
-        command.arg("--keyring").arg(lab.keyring());
-        if no_network {
-            command.arg("--no-network");
-        }
+        command.args(options);
         let process = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -113,12 +120,24 @@ pub fn run(json_file: Option<&Path>, no_network: bool) -> anyhow::Result<()> {
     })?;
     let _: Value = serde_json::from_str(&verified)?;
 
-    step("starting an agent and installing the release");
-    let agent = Agent::start(&lab, no_network)?;
-    let release_dir = lab.release();
-    let release_dir = release_dir.to_str().context("the lab's path is not UTF-8")?;
-    let (release, install_ms) =
-        timed(|| agent.json(&lab, &["release", "install", "--current", release_dir]))?;
+    step("making a registry and publishing two releases to it");
+    let registry = Registry::serve(&lab)?;
+    println!("{}", registry.list(&lab)?);
+
+    step("starting an agent that knows the registry's root, and fetching a release");
+    let (root, url) = (registry.root(), registry.url());
+    let options: [&OsStr; 6] = [
+        "--registry".as_ref(),
+        url.as_ref(),
+        "--registry-root".as_ref(),
+        root.as_os_str(),
+        "--keyring".as_ref(),
+        "/nonexistent/keyring.json".as_ref(),
+    ];
+    let off = no_network.then_some("--no-network".as_ref());
+    let agent = Agent::start_with(&lab, options.into_iter().chain(off))?;
+    println!("{}", read(agent.plfm(&lab).args(["release", "available"]))?);
+    let (release, fetch_ms) = timed(|| agent.json(&lab, &["release", "fetch", "--current", "20260101a"]))?;
     println!("{}", read(agent.plfm(&lab).args(["release", "list"]))?);
 
     step("booting a microVM with a web server in it");
@@ -179,7 +198,7 @@ pub fn run(json_file: Option<&Path>, no_network: bool) -> anyhow::Result<()> {
         &instance,
         &[
             ("verify_ms", verify_ms),
-            ("install_ms", install_ms),
+            ("fetch_ms", fetch_ms),
             ("stop_ms", stop_ms),
             (
                 "demo_ms",
@@ -265,8 +284,8 @@ fn render(summary: &Value) -> String {
         number(&sizes["kernel_bytes"]) / 1024
     );
     text += &format!(
-        "took     verify {} ms, install {} ms, VM start to ready {} ms, stop {} ms, demo {} ms\n",
-        took["verify_ms"], took["install_ms"], took["boot_to_ready_ms"], took["stop_ms"], took["demo_ms"]
+        "took     verify {} ms, fetch and install {} ms, VM start to ready {} ms, stop {} ms, demo {} ms\n",
+        took["verify_ms"], took["fetch_ms"], took["boot_to_ready_ms"], took["stop_ms"], took["demo_ms"]
     );
     let stages = summary["boot"]["guest_stages"]
         .as_array()

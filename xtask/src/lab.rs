@@ -131,7 +131,11 @@ pub enum Show {
 
 /// Makes the lab.
 pub fn ensure(show: Show) -> anyhow::Result<Lab> {
-    let bin = build_programs()?;
+    ensure_with(build_programs()?, show)
+}
+
+/// Makes the lab with the programs in `bin`.
+pub fn ensure_with(bin: PathBuf, show: Show) -> anyhow::Result<Lab> {
     let lab = Lab {
         dir: target_dir().join("lab"),
         bin,

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! setup ──> lab (a signed release, root disks) ──> demo
-//!                                              ──> test
+//!                                              ──> test, compliance
 //!                                              ──> bench
 //! reproduce: the same release again, from another directory
+//! fuzz: the guest protocol against bytes that nobody would send
 //! ```
 //!
 //! Every task makes what it needs and may be run again at any time.
@@ -12,9 +13,14 @@
 #![allow(clippy::indexing_slicing, reason = "of JSON, where what is absent is null")]
 
 mod bench;
+mod compliance;
 mod demo;
+mod fuzz;
 mod lab;
+mod nginx;
+mod registry;
 mod reproduce;
+mod s3;
 mod setup;
 mod shell;
 mod test;
@@ -36,7 +42,7 @@ struct Cli {
 enum Task {
     /// Install what the other tasks need: Debian packages and the vsock daemon
     Setup,
-    /// Build, sign, verify and install a release, boot it, fetch a page from a web server in it, and stop it
+    /// Build, sign, publish, fetch and boot a release, fetch a page from a web server in it, and stop it
     Demo {
         /// Write sizes and timings to this file
         #[arg(long, value_name = "FILE")]
@@ -51,6 +57,8 @@ enum Task {
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// Show the guest contract in real microVMs: a table with a line for each clause
+    Compliance,
     /// Measure
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -59,6 +67,14 @@ enum Task {
         /// The kernel too, which takes two whole kernel builds
         #[arg(long)]
         kernel: bool,
+    },
+    /// Fuzz the guest protocol: one target, or all (nightly toolchain and cargo-fuzz)
+    Fuzz {
+        /// The target; all of them, if none is named
+        target: Option<String>,
+        /// How long each target runs
+        #[arg(long, value_name = "N", default_value_t = 600)]
+        seconds: u64,
     },
 }
 
@@ -77,7 +93,9 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Setup => setup::run(),
         Task::Demo { json, no_network } => demo::run(json.as_deref(), no_network),
         Task::Test { args } => test::run(&args),
+        Task::Compliance => compliance::run_all(),
         Task::Bench(bench) => bench.run(),
         Task::Reproduce { kernel } => reproduce::run(kernel),
+        Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
     }
 }

@@ -25,12 +25,15 @@ const PACKAGES: &[(&str, &str)] = &[
     ("erofs-utils", "mkfs.erofs"),
     ("squashfs-tools", "mksquashfs"),
     ("busybox-static", "busybox"),
+    // The links that deliveries are measured over.
+    ("iproute2", "tc"),
     // What the tests check our work with.
     ("cpio", "cpio"),
     ("jq", "jq"),
     ("openssl", "openssl"),
     ("procps", "pgrep"),
     ("binutils", "readelf"),
+    ("python3-venv", "/usr/lib/python3.11/ensurepip"),
     ("ca-certificates", "/etc/ssl/certs/ca-certificates.crt"),
 ];
 
@@ -54,23 +57,25 @@ fn install_packages() -> anyhow::Result<()> {
         return Ok(());
     }
     let list = missing.join(" ");
-    let sudo: &[&str] = if is_root() { &[] } else { &["sudo", "-n"] };
     step(&format!("installing Debian packages: {list}"));
-    let apt = |args: &[&str]| {
-        let mut words = sudo.iter().chain(&["apt-get"]).chain(args);
-        let mut command = Command::new(words.next().copied().unwrap_or("apt-get"));
-        command.args(words).env("DEBIAN_FRONTEND", "noninteractive");
-        command
-    };
-    let installed = run_quietly(&mut apt(&["update", "-q"])).and_then(|()| {
+    let installed = run_quietly(&mut apt_get(&["update", "-q"])).and_then(|()| {
         let mut args = vec!["install", "-q", "-y", "--no-install-recommends"];
         args.extend(&missing);
-        run_quietly(&mut apt(&args))
+        run_quietly(&mut apt_get(&args))
     });
     if let Err(error) = installed {
         bail!("{error}\ninstall them yourself and run this again: sudo apt-get install {list}");
     }
     Ok(())
+}
+
+/// `apt-get`, as root.
+pub fn apt_get(args: &[&str]) -> Command {
+    let sudo: &[&str] = if is_root() { &[] } else { &["sudo", "-n"] };
+    let mut words = sudo.iter().chain(&["apt-get"]).chain(args);
+    let mut command = Command::new(words.next().copied().unwrap_or("apt-get"));
+    command.args(words).env("DEBIAN_FRONTEND", "noninteractive");
+    command
 }
 
 /// Installs what is missing.

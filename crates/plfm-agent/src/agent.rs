@@ -1,21 +1,25 @@
 //! What all requests share: the cache, the backend, and the instances.
 
+mod registry;
+mod releases;
+mod retention;
+mod scrub;
+mod trusted_keys;
+
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use jiff::Timestamp;
-use plfm_api::{CreateInstance, Host, Instance, NetworkMode, Release, ReleaseState};
-use plfm_cache::{Cache, InstalledRelease, Trust};
-use plfm_release::{
-    Architecture, Keyring, MANIFEST_BYTES_MAX, Protocol, ReleaseId, SignedManifest, VerifyPolicy,
-};
+use plfm_api::{CreateInstance, Host, Instance, NetworkMode};
+use plfm_cache::{Cache, Trust};
+use plfm_release::{Architecture, Protocol};
 use plfm_vmm::tap::TapSupport;
 use plfm_vmm::{Accelerator, Backend};
 use tracing::{info, warn};
 
+use self::registry::RegistryLink;
 use crate::instance::{self, BootPlan, Command, Handle, Setting};
 use crate::problem::{ApiError, chain};
 use crate::settings::Settings;
@@ -24,9 +28,6 @@ use crate::settings::Settings;
 const PROTOCOLS: [Protocol; 1] = [Protocol(plfm_guest_protocol::PROTOCOL)];
 /// How many instances may run at once.
 const INSTANCES_MAX: usize = 256;
-/// Largest keyring, in bytes.
-const KEYRING_BYTES_MAX: u64 = 1024 * 1024;
-
 /// The agent. Cheap to clone.
 #[derive(Clone)]
 pub struct Agent(Arc<Shared>);
@@ -34,10 +35,14 @@ pub struct Agent(Arc<Shared>);
 struct Shared {
     settings: Settings,
     cache: Cache,
-    keyring: RwLock<Keyring>,
     backend: Backend,
     tap: TapSupport,
     instances: Mutex<BTreeMap<String, Handle>>,
+    registry: Option<RegistryLink>,
+    /// Held while the file of what must stay is changed.
+    wishes: Mutex<()>,
+    /// Held while the trusted keys are replaced: what was delivered first must not come last.
+    trusting: Mutex<()>,
 }
 
 impl Agent {
@@ -46,9 +51,9 @@ impl Agent {
         make_private_dir(&settings.state_dir)?;
         make_private_dir(&settings.instances_dir())?;
         make_private_dir(&settings.run_dir)?;
-        let keyring = load_keyring(&settings.keyring)?;
+        let registry = RegistryLink::open(&settings)?;
         let trust = Trust {
-            keyring: keyring.clone(),
+            keyring: trusted_keys::load(&settings, registry.as_ref())?,
             channel: settings.channel.clone(),
             arch: Architecture::X86_64,
             agent_version: agent_version(),
@@ -70,29 +75,18 @@ impl Agent {
         let shared = Shared {
             settings,
             cache,
-            keyring: RwLock::new(keyring),
             backend,
             tap,
             instances: Mutex::new(instances),
+            registry,
+            wishes: Mutex::default(),
+            trusting: Mutex::default(),
         };
         Ok(Self(Arc::new(shared)))
     }
 
     pub fn settings(&self) -> &Settings {
         &self.0.settings
-    }
-
-    /// Reads the keyring again: a key that was revoked in it stops the next boot, and nothing that runs.
-    /// On an error the keys stay as they are.
-    pub fn reload_keyring(&self) {
-        match load_keyring(&self.0.settings.keyring) {
-            Ok(keyring) => {
-                self.0.cache.replace_keyring(keyring.clone());
-                *self.0.keyring.write().unwrap_or_else(PoisonError::into_inner) = keyring;
-                info!("keyring read again");
-            }
-            Err(error) => warn!("the keyring stays as it was: {error:#}"),
-        }
     }
 
     pub fn host(&self) -> Host {
@@ -105,165 +99,6 @@ impl Agent {
                 .unwrap_or("on")
                 .to_owned(),
         }
-    }
-
-    /// Verifies and installs the release in `directory`. Blocking.
-    pub fn install(&self, directory: &Path, make_current: bool) -> Result<Release, ApiError> {
-        let bytes = read_bounded(&directory.join("manifest.json"), MANIFEST_BYTES_MAX as u64 + 1).map_err(
-            |error| {
-                ApiError::invalid(
-                    "manifest_unreadable",
-                    format!("cannot read the manifest in {}: {error}", directory.display()),
-                )
-            },
-        )?;
-        let signed = SignedManifest::parse(&bytes).map_err(|error| cache_error(error.code(), &error))?;
-        let (channel, arch) = (self.0.settings.channel.clone(), Architecture::X86_64);
-        let policy = VerifyPolicy {
-            channel,
-            arch,
-            at: Timestamp::now(),
-        };
-        let keyring = self
-            .0
-            .keyring
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let manifest = keyring
-            .verify(signed, &policy)
-            .map_err(|error| cache_error(error.code(), &error))?;
-        let mut open = |artifact: &plfm_release::Artifact| -> std::io::Result<Box<dyn std::io::Read>> {
-            Ok(Box::new(open_regular(
-                &directory.join(artifact.name.to_string()),
-            )?))
-        };
-        let staged = self
-            .0
-            .cache
-            .stage(&manifest, &mut open)
-            .map_err(|error| cache_error(error.code(), &error))?;
-        let release = staged
-            .install(Timestamp::now())
-            .map_err(|error| cache_error(error.code(), &error))?;
-        info!(release = %release.id(), "installed");
-        if make_current {
-            self.make_current(&release)?;
-        }
-        Ok(self.describe(release.id().clone(), Ok(release)))
-    }
-
-    /// Makes an installed release current. Blocking.
-    pub fn set_current(&self, text: &str) -> Result<Release, ApiError> {
-        let release = self.find_release(text)?;
-        self.make_current(&release)?;
-        Ok(self.describe(release.id().clone(), Ok(release)))
-    }
-
-    fn make_current(&self, release: &InstalledRelease) -> Result<(), ApiError> {
-        self.0
-            .cache
-            .set_current(release)
-            .map_err(|error| cache_error(error.code(), &error))?;
-        info!(release = %release.id(), "current");
-        Ok(())
-    }
-
-    /// All releases on this host. Blocking.
-    pub fn releases(&self) -> Result<Vec<Release>, ApiError> {
-        let list = self
-            .0
-            .cache
-            .list()
-            .map_err(|error| cache_error(error.code(), &error))?;
-        Ok(list
-            .into_iter()
-            .map(|(id, release)| self.describe(id, release))
-            .collect())
-    }
-
-    fn describe(
-        &self,
-        id: ReleaseId,
-        release: Result<InstalledRelease, plfm_cache::ReleaseError>,
-    ) -> Release {
-        let running = self
-            .list()
-            .into_iter()
-            .filter(|instance| instance.release == id && !instance.state.is_over());
-        let instances = running.count();
-        match release {
-            Ok(release) => {
-                let is_current = matches!(self.0.cache.current(), Ok(Some(current)) if *current.id() == id);
-                let manifest = release.manifest();
-                Release {
-                    state: if is_current {
-                        ReleaseState::Current
-                    } else {
-                        ReleaseState::Installed
-                    },
-                    problem: None,
-                    installed_at: Some(release.installed_at()),
-                    protocol: Some(release.protocol().0),
-                    key_id: SignedManifest::parse(release.manifest_bytes())
-                        .ok()
-                        .map(|signed| signed.key_id()),
-                    kernel_sha256: Some(manifest.kernel.sha256),
-                    initramfs_sha256: Some(manifest.initramfs.sha256),
-                    instances,
-                    id,
-                }
-            }
-            Err(error) => Release {
-                id,
-                state: ReleaseState::Refused,
-                problem: Some(chain(&error)),
-                installed_at: None,
-                protocol: None,
-                key_id: None,
-                kernel_sha256: None,
-                initramfs_sha256: None,
-                instances,
-            },
-        }
-    }
-
-    fn find_release(&self, text: &str) -> Result<InstalledRelease, ApiError> {
-        let list = self
-            .0
-            .cache
-            .list()
-            .map_err(|error| cache_error(error.code(), &error))?;
-        let mut matching: Vec<_> = list.into_iter().filter(|(id, _)| id.matches(text)).collect();
-        if matching.len() > 1 {
-            let ids: Vec<String> = matching.iter().map(|(id, _)| id.to_string()).collect();
-            let detail = format!("{text:?} could be any of {}", ids.join(", "));
-            return Err(ApiError::conflict("release_ambiguous", detail).hint("give the whole id"));
-        }
-        let (_, release) = matching.pop().ok_or_else(|| {
-            ApiError::not_found(
-                "release_unknown",
-                format!("no release {text:?} is installed on this host"),
-            )
-            .hint("see `plfm release list`, or install it with `plfm release install DIR`")
-        })?;
-        release.map_err(|error| cache_error(error.code(), &error))
-    }
-
-    fn choose_release(&self, requested: Option<&str>) -> Result<(InstalledRelease, &'static str), ApiError> {
-        if let Some(text) = requested {
-            return Ok((self.find_release(text)?, "requested"));
-        }
-        let current = self
-            .0
-            .cache
-            .current()
-            .map_err(|error| cache_error(error.code(), &error))?;
-        let release = current.ok_or_else(|| {
-            ApiError::conflict("no_current_release", "this host has no current release to boot")
-                .hint("install one with `plfm release install DIR --current`")
-        })?;
-        Ok((release, "current"))
     }
 
     /// Creates an instance and starts it.
@@ -293,11 +128,11 @@ impl Agent {
                 }
             },
         };
-        let agent = self.clone();
+        let (agent, dns) = (self.clone(), self.0.settings.dns.clone());
         let plan = blocking(move || {
             let started = std::time::Instant::now();
             let (release, reason) = agent.choose_release(request.release.as_deref())?;
-            BootPlan::new(&release, reason, request, started)
+            BootPlan::new(&release, reason, request, dns, started)
         })
         .await??;
         let settings = &self.0.settings;
@@ -310,9 +145,24 @@ impl Agent {
             no_network,
             emulated: is_emulated(&self.0.backend),
         };
-        let (handle, view) = instance::spawn(plan, setting);
+        let (handle, view, task) = instance::spawn(plan, setting);
         self.instances().insert(id, handle);
+        let agent = self.clone();
+        tokio::spawn(async move {
+            // Over in any way: one instance more may be one too many.
+            let _ = task.await;
+            agent.forget_surplus().await;
+        });
         Ok(view)
+    }
+
+    /// Forgets the instances that are over and too many to be kept.
+    async fn forget_surplus(&self) {
+        let surplus = instance::surplus(&self.list());
+        self.instances().retain(|id, _| !surplus.contains(id));
+        let dir = self.0.settings.instances_dir();
+        // Without a runtime there is nobody left to clean up for; the next start does it.
+        let _ = blocking(move || surplus.iter().for_each(|id| instance::forget(&dir.join(id)))).await;
     }
 
     fn instances(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Handle>> {
@@ -447,12 +297,6 @@ fn make_private_dir(path: &Path) -> anyhow::Result<()> {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
     };
     make().with_context(|| format!("cannot make {}", path.display()))
-}
-
-fn load_keyring(path: &Path) -> anyhow::Result<Keyring> {
-    let bytes = read_bounded(path, KEYRING_BYTES_MAX)
-        .with_context(|| format!("cannot read the keyring {} (--keyring names it)", path.display()))?;
-    Keyring::parse(&bytes).with_context(|| format!("cannot use the keyring {}", path.display()))
 }
 
 /// Opens a regular file, following no link at its end.

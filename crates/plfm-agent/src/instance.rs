@@ -16,12 +16,13 @@ use plfm_api::Instance;
 use plfm_vmm::{Backend, VsockPath};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::problem::chain;
 
 pub use output::OutputLog;
 pub use plan::BootPlan;
-pub use record::recover;
+pub use record::{forget, recover, surplus};
 
 /// What an instance's task is asked to do.
 #[derive(Debug)]
@@ -104,8 +105,8 @@ pub fn short_name(id: &str) -> String {
         .to_ascii_lowercase()
 }
 
-/// Starts an instance's task.
-pub fn spawn(plan: BootPlan, setting: Setting) -> (Handle, Instance) {
+/// Starts an instance's task, which ends when the instance is over.
+pub fn spawn(plan: BootPlan, setting: Setting) -> (Handle, Instance, JoinHandle<()>) {
     let view = plan.first_view(&setting);
     let (publish, views) = watch::channel(view.clone());
     let (commands, requests) = mpsc::channel(16);
@@ -118,8 +119,8 @@ pub fn spawn(plan: BootPlan, setting: Setting) -> (Handle, Instance) {
         run_dir,
         dir,
     };
-    tokio::spawn(run::run(plan, setting, publish, requests, output));
-    (handle, view)
+    let task = tokio::spawn(run::run(plan, setting, publish, requests, output));
+    (handle, view, task)
 }
 
 /// The handle of an instance that is over, from its record.

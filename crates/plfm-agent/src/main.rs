@@ -13,6 +13,7 @@
 //! in memory only.
 
 mod agent;
+mod durable;
 mod instance;
 mod network;
 mod problem;
@@ -39,6 +40,10 @@ fn main() -> ExitCode {
     } else {
         logs.init()
     }
+    if let Err(error) = forbid_core_files() {
+        error!("cannot forbid core files: {error}");
+        return ExitCode::FAILURE;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -55,13 +60,32 @@ fn main() -> ExitCode {
     }
 }
 
+/// Secrets are in this process's memory and in its VMs', so neither it nor a program that it starts leaves a core file.
+///
+/// The limit is 1 byte, not 0: less than any core file has, and the one value at which the kernel does not start the
+/// program of a `core_pattern` with a pipe either, for which it ignores the limit otherwise (`fs/coredump.c`).
+/// `PR_SET_DUMPABLE` would do the same, but takes `/proc/<pid>/fd` away from a VMM that does not run as root, and that is
+/// how it opens the verified images.
+fn forbid_core_files() -> std::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let limit = Rlimit {
+        current: Some(1),
+        maximum: Some(1),
+    };
+    Ok(setrlimit(Resource::Core, limit)?)
+}
+
 async fn run(settings: Settings) -> anyhow::Result<()> {
     let agent = agent::Agent::start(settings).await?;
     let listener = server::listen(agent.settings())?;
     info!(socket = %agent.settings().socket().display(), "ready");
-    let reloading = tokio::spawn(reload_on_hangup(agent.clone()));
+    let background = [
+        tokio::spawn(reload_on_hangup(agent.clone())),
+        tokio::spawn(agent.clone().follow_registry()),
+        tokio::spawn(agent.clone().scrub_now_and_then()),
+    ];
     server::serve(listener, agent.clone(), shutdown_signal()).await?;
-    reloading.abort();
+    background.iter().for_each(tokio::task::JoinHandle::abort);
     info!("stopping all instances");
     agent.stop_all().await;
     Ok(())

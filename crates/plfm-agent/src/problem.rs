@@ -14,6 +14,12 @@ pub struct ApiError {
     hint: Option<String>,
 }
 
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.detail, self.code)
+    }
+}
+
 /// `error` and its causes on one line: `a: b: c`.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -57,6 +63,16 @@ impl ApiError {
     /// The host's fault.
     pub fn internal(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, detail)
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// What failed, without the code.
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

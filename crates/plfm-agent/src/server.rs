@@ -51,6 +51,11 @@ pub async fn serve(
         .route("/v1/host", get(host))
         .route("/v1/releases", get(releases::list).post(releases::install))
         .route("/v1/releases/current", post(releases::set_current))
+        .route("/v1/releases/fetch", post(releases::fetch))
+        .route("/v1/releases/pin", post(releases::pin))
+        .route("/v1/releases/gc", post(releases::collect))
+        .route("/v1/registry", get(releases::registry))
+        .route("/v1/registry/refresh", post(releases::refresh_registry))
         .route("/v1/instances", get(instances::list).post(instances::create))
         .route(
             "/v1/instances/{id}",

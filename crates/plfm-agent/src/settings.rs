@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use clap::Parser;
+use plfm_registry::fetch::Mirror;
 use plfm_release::Channel;
 use plfm_vmm::AcceleratorChoice;
 
@@ -20,6 +21,15 @@ pub struct Settings {
     /// The keys that may sign releases for this host.
     #[arg(long, env = "PLFM_KEYRING", default_value = "/etc/plfm/keyring.json")]
     pub keyring: PathBuf,
+    /// A copy of the registry: http(s)://…, file:///… or a directory; may be given several times
+    #[arg(long, env = "PLFM_REGISTRY", value_name = "URL", value_delimiter = ',')]
+    pub registry: Vec<Mirror>,
+    /// The root metadata that the registry is trusted by, as `plfm registry init` made it or later.
+    #[arg(long, env = "PLFM_REGISTRY_ROOT", default_value = "/etc/plfm/root.json")]
+    pub registry_root: PathBuf,
+    /// How often the registry is asked for what is new, in seconds.
+    #[arg(long, env = "PLFM_REGISTRY_POLL_SECONDS", default_value_t = 300)]
+    pub registry_poll_seconds: u64,
     /// The one channel whose releases this host takes.
     #[arg(long, env = "PLFM_CHANNEL", default_value = "production")]
     pub channel: Channel,
@@ -29,6 +39,9 @@ pub struct Settings {
     /// The /64 from which instances get their addresses.
     #[arg(long, env = "PLFM_INSTANCE_PREFIX", default_value = "fd70:6c66:6d00::")]
     pub instance_prefix: Ipv6Addr,
+    /// A resolver for instances; may be given several times.
+    #[arg(long, env = "PLFM_DNS", value_name = "ADDRESS", value_delimiter = ',')]
+    pub dns: Vec<std::net::IpAddr>,
     /// Give instances no network interface.
     #[arg(long, env = "PLFM_NO_NETWORK")]
     pub no_network: bool,

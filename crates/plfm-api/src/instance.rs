@@ -30,6 +30,12 @@ pub struct CreateInstance {
     /// Content of the secrets file. Kept in memory only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<String>,
+    /// Mode of the secrets file in octal: `0400`, if absent, or `0440`. Refused without `secrets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets_mode: Option<String>,
+    /// Owner of the secrets file; 0:0, if absent. Refused without `secrets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets_owner: Option<SecretsOwner>,
     /// Whether it gets a network interface.
     #[serde(default)]
     pub network: NetworkMode,
@@ -43,6 +49,17 @@ pub struct CreateInstance {
 
 fn default_scratch_mib() -> u32 {
     SCRATCH_MIB_DEFAULT
+}
+
+/// Who owns a secrets file, by number: names are the image's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretsOwner {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    #[serde(default)]
+    pub gid: u32,
 }
 
 /// Whether an instance gets a network interface.
@@ -118,6 +135,15 @@ pub struct Workload {
     /// User as in an OCI image: `name`, `uid`, `name:group`, `uid:gid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Supplementary groups, by name or number, beside those of the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// Resource limits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rlimits: Vec<Rlimit>,
+    /// How many processes and threads it may have at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids_max: Option<u32>,
     /// What asks it to end; SIGTERM, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
@@ -127,6 +153,20 @@ pub struct Workload {
     /// Whether it gets a terminal.
     #[serde(default)]
     pub tty: bool,
+}
+
+/// One resource limit of a program (`setrlimit(2)`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rlimit {
+    /// Its name in lower case without `RLIMIT_`: `nofile`.
+    pub name: String,
+    /// The soft limit; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft: Option<u64>,
+    /// The hard limit; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hard: Option<u64>,
 }
 
 /// Where an instance is in its life.
@@ -223,6 +263,9 @@ pub struct Instance {
     /// How the workload ended, as soon as it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<InstanceExit>,
+    /// Its end could not be written to the host's disk: the agent's next start will not know it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub end_unsaved: bool,
 }
 
 /// Asks an instance to stop.

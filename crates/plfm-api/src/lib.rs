@@ -28,11 +28,14 @@ mod report;
 
 pub use host::{Host, Items};
 pub use instance::{
-    CreateInstance, Instance, InstanceExit, InstanceState, NetworkMode, Resources, SCRATCH_MIB_DEFAULT,
-    SignalInstance, StopInstance, Volume, VolumeMode, Workload,
+    CreateInstance, Instance, InstanceExit, InstanceState, NetworkMode, Resources, Rlimit,
+    SCRATCH_MIB_DEFAULT, SecretsOwner, SignalInstance, StopInstance, Volume, VolumeMode, Workload,
 };
 pub use problem::{PROBLEM_CONTENT_TYPE, Problem};
-pub use release::{InstallRelease, Release, ReleaseState, SetCurrentRelease};
+pub use release::{
+    AvailableRelease, Collected, FetchRelease, Fetching, InstallRelease, PinRelease, Registry,
+    RegistryProblem, Release, ReleaseState, SetCurrentRelease,
+};
 pub use report::{BootOutcome, BootReport, HostTimings, StageTiming};
 
 /// The protocol that an exec request asks to upgrade its connection to.

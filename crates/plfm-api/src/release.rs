@@ -60,4 +60,98 @@ pub struct Release {
     pub initramfs_sha256: Option<Sha256Digest>,
     /// Instances that run on it.
     pub instances: usize,
+    /// Why it stays on the host, for people: `current`, `instances run it`, `number 2 of the last 3`. Nothing: the next
+    /// collection removes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_because: Vec<String>,
+}
+
+/// Fetches a release from the registry and installs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetchRelease {
+    /// The release's id, or an abbreviation that only one release in the registry has.
+    pub release: String,
+    /// Whether it becomes the current release, which new instances boot.
+    #[serde(default)]
+    pub make_current: bool,
+}
+
+/// Keeps an installed release on the host whatever its age, or no longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinRelease {
+    /// The release's id, or an abbreviation that only one release has.
+    pub release: String,
+    /// Whether it is kept.
+    pub pinned: bool,
+}
+
+/// What the registry says, as this host last trusted it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registry {
+    /// Where it is read from.
+    pub mirrors: Vec<String>,
+    /// When the host last found it fresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<Timestamp>,
+    /// Until when that is fresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// The version of the keyring that came with it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyring_version: Option<u64>,
+    /// Why the last attempt failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<RegistryProblem>,
+    /// The releases in it.
+    pub releases: Vec<AvailableRelease>,
+    /// What is being fetched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fetching: Vec<Fetching>,
+}
+
+/// Why the registry could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryProblem {
+    /// Stable code.
+    pub code: String,
+    /// For people.
+    pub detail: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A release in the registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AvailableRelease {
+    /// Its id.
+    pub id: ReleaseId,
+    /// What its files take, in bytes; absent where the registry does not have them all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
+    /// Whether it is installed on this host.
+    pub installed: bool,
+}
+
+/// A release on its way to this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetching {
+    /// Its id.
+    pub id: ReleaseId,
+    /// What has come, in bytes.
+    pub bytes_done: u64,
+    /// What there is to come, in bytes.
+    pub bytes_total: u64,
+}
+
+/// What a collection removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collected {
+    /// The releases that are gone.
+    pub removed: Vec<ReleaseId>,
+    /// What was to go and stays, and why.
+    pub kept: Vec<String>,
+    /// How much that freed, in bytes.
+    pub freed_bytes: u64,
 }

@@ -48,6 +48,9 @@ pub struct StageTiming {
     pub started_us: u64,
     /// Its end.
     pub finished_us: u64,
+    /// Processor time that guest init itself spent in it, in microseconds.
+    #[serde(default)]
+    pub cpu_us: u64,
 }
 
 /// What the host's side of a boot took, each in microseconds since the request.

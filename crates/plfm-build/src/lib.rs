@@ -12,7 +12,6 @@
 //! touch the machine.
 
 mod command;
-pub mod dsse;
 pub mod elf;
 mod epoch;
 mod git;

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use plfm_release::dsse::{DsseError, Envelope};
 use plfm_release::{JsonError, Manifest, PublicKey, Sha256Digest, SigningKey, parse_strict_json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::dsse::{self, DsseError};
 use crate::inputs::BuildInputs;
 use crate::json::render_json;
 
@@ -122,7 +122,9 @@ pub(crate) fn attest(manifest: &Manifest, inputs: &BuildInputs, key: &SigningKey
             },
         },
     });
-    dsse::seal(PAYLOAD_TYPE, &render_json(&statement), key)
+    let envelope = Envelope::seal(PAYLOAD_TYPE, &render_json(&statement), [key]);
+    // Only texts: the serializer has nothing to fail on.
+    render_json(&serde_json::to_value(envelope).unwrap_or_default())
 }
 
 fn build_definition(manifest: &Manifest, inputs: &BuildInputs) -> Value {
@@ -167,7 +169,9 @@ fn build_definition(manifest: &Manifest, inputs: &BuildInputs) -> Value {
 /// # Errors
 /// [`ProvenanceError`].
 pub fn check_provenance(bytes: &[u8], manifest: &Manifest, key: &PublicKey) -> Result<(), ProvenanceError> {
-    let payload = dsse::open(bytes, PAYLOAD_TYPE, key).map_err(ProvenanceError::Envelope)?;
+    let payload = Envelope::parse(bytes)
+        .and_then(|envelope| envelope.open(PAYLOAD_TYPE, key))
+        .map_err(ProvenanceError::Envelope)?;
     let document = parse_strict_json(&payload).map_err(ProvenanceError::Json)?;
     let statement: Statement = serde_json::from_value(document).map_err(ProvenanceError::Shape)?;
     let types = [

@@ -52,6 +52,11 @@ pub enum Rot {
 pub(crate) enum BlobFault {
     Missing,
     Rotted(Box<Rotten>),
+    /// The disk cannot read it.
+    Unreadable {
+        error: DiskError,
+        found: FileFacts,
+    },
     Disk(DiskError),
 }
 
@@ -59,7 +64,7 @@ pub(crate) enum BlobFault {
 #[derive(Debug)]
 pub(crate) struct Rotten {
     pub(crate) rot: Rot,
-    found: FileFacts,
+    pub(crate) found: FileFacts,
 }
 
 /// The state in which each blob was last found good.
@@ -69,26 +74,7 @@ pub(crate) struct Verified(Mutex<HashMap<Sha256Digest, FileFacts>>);
 impl Verified {
     /// Opens the blob of `artifact` and checks it.
     pub(crate) fn open(&self, tree: &Tree, artifact: &Artifact) -> Result<File, BlobFault> {
-        let at = tree::blob(&artifact.sha256);
-        let file = tree
-            .disk()
-            .open(&at)
-            .map_err(|error| explain_open_error(tree, &at, error))?;
-        let found = tree
-            .disk()
-            .facts(&file)
-            .map_err(tree.fail("examine", &at))
-            .map_err(BlobFault::Disk)?;
-        let rotted = |rot| Err(BlobFault::Rotted(Box::new(Rotten { rot, found })));
-        if found.kind != FileKind::Regular {
-            return rotted(Rot::NotAFile);
-        }
-        if found.size_bytes != artifact.size_bytes {
-            return rotted(Rot::WrongSize {
-                found: found.size_bytes,
-                announced: artifact.size_bytes,
-            });
-        }
+        let (file, found) = open_unread(tree, artifact)?;
         // Held while hashing: a hundred boots at once hash a blob once.
         let mut good = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if good.get(&artifact.sha256) == Some(&found) {
@@ -96,20 +82,60 @@ impl Verified {
         }
         good.remove(&artifact.sha256);
         let started_ns = tree.disk().clock_ns();
-        let digest = hash(tree, &file, artifact.size_bytes)
-            .map_err(tree.fail("read", &at))
-            .map_err(BlobFault::Disk)?;
+        let digest = hash(tree, &file, artifact.size_bytes).map_err(|error| {
+            let error = tree.fail("read", &tree::blob(&artifact.sha256))(error);
+            BlobFault::Unreadable { error, found }
+        })?;
         if digest != artifact.sha256 {
-            return rotted(Rot::WrongDigest {
+            let rot = Rot::WrongDigest {
                 found: digest,
                 announced: artifact.sha256,
-            });
+            };
+            return Err(BlobFault::Rotted(Box::new(Rotten { rot, found })));
         }
-        if found.changed_ns + SETTLED_NS <= started_ns {
+        if is_settled(&found, started_ns) {
             good.insert(artifact.sha256, found);
         }
         Ok(file)
     }
+
+    /// Remembers that a blob in this state was read and found good, by somebody who began at `started_ns`.
+    pub(crate) fn remember(&self, digest: &Sha256Digest, found: &FileFacts, started_ns: i128) {
+        if is_settled(found, started_ns) {
+            let mut good = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            good.insert(*digest, *found);
+        }
+    }
+}
+
+/// Whether a change after `started_ns` would show in the facts.
+fn is_settled(found: &FileFacts, started_ns: i128) -> bool {
+    found.changed_ns + SETTLED_NS <= started_ns
+}
+
+/// Opens the blob of `artifact` and checks what shows without reading it.
+pub(crate) fn open_unread(tree: &Tree, artifact: &Artifact) -> Result<(File, FileFacts), BlobFault> {
+    let at = tree::blob(&artifact.sha256);
+    let file = tree
+        .disk()
+        .open(&at)
+        .map_err(|error| explain_open_error(tree, &at, error))?;
+    let found = tree
+        .disk()
+        .facts(&file)
+        .map_err(tree.fail("examine", &at))
+        .map_err(BlobFault::Disk)?;
+    let rotted = |rot| Err(BlobFault::Rotted(Box::new(Rotten { rot, found })));
+    if found.kind != FileKind::Regular {
+        return rotted(Rot::NotAFile);
+    }
+    if found.size_bytes != artifact.size_bytes {
+        return rotted(Rot::WrongSize {
+            found: found.size_bytes,
+            announced: artifact.size_bytes,
+        });
+    }
+    Ok((file, found))
 }
 
 fn explain_open_error(tree: &Tree, at: &Place, error: io::Error) -> BlobFault {
@@ -128,11 +154,16 @@ fn explain_open_error(tree: &Tree, at: &Place, error: io::Error) -> BlobFault {
 
 /// The digest of the first `size_bytes` of `file`, and of the byte after them if there is one.
 fn hash(tree: &Tree, file: &File, size_bytes: u64) -> io::Result<Sha256Digest> {
+    let bytes_max = size_bytes.saturating_add(1);
     let mut hasher = Sha256Hasher::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut offset = 0;
-    while offset <= size_bytes {
-        match tree.disk().read_at(file, &mut chunk, offset) {
+    while offset < bytes_max {
+        let wanted = usize::try_from(bytes_max - offset)
+            .unwrap_or(CHUNK_BYTES)
+            .min(CHUNK_BYTES);
+        let part = chunk.get_mut(..wanted).unwrap_or_default();
+        match tree.disk().read_at(file, part, offset) {
             Ok(0) => break,
             Ok(read) => {
                 hasher.update(chunk.get(..read).unwrap_or_default());
@@ -147,8 +178,7 @@ fn hash(tree: &Tree, file: &File, size_bytes: u64) -> io::Result<Sha256Digest> {
 
 /// Moves a rotten blob out of the way, if it is still the file that was found, and takes away the names by which
 /// people know it: a name that is visible is verified.
-pub(crate) fn quarantine(tree: &Tree, digest: &Sha256Digest, rotten: &Rotten) -> Result<(), DiskError> {
-    let found = &rotten.found;
+pub(crate) fn quarantine(tree: &Tree, digest: &Sha256Digest, found: &FileFacts) -> Result<(), DiskError> {
     let at = tree::blob(digest);
     if !tree.facts_at(&at)?.is_some_and(|now| now.is_same_file(found)) {
         return Ok(());

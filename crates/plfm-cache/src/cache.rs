@@ -4,9 +4,15 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use plfm_release::{Architecture, Channel, Keyring, Protocol, ReleaseId};
+use jiff::Timestamp;
+use plfm_release::{
+    Architecture, Artifact, Channel, Keyring, Protocol, ReleaseId, Sha256Digest, SignedManifest,
+    VerifiedManifest, VerifyError,
+};
 
 use crate::blob::Verified;
+use crate::hold::Holds;
+use crate::installed::open_artifact;
 use crate::record::{self, Record};
 use crate::tree::Tree;
 use crate::{Disk, DiskError, HostDisk, InstalledRelease, ReleaseError, Repair, repair};
@@ -24,6 +30,17 @@ pub struct Trust {
     pub agent_version: semver::Version,
     /// Guest init protocols that the agent speaks.
     pub protocols: Vec<Protocol>,
+}
+
+/// A release that is in the directory, whether or not it can be used.
+#[derive(Debug)]
+pub struct InventoryEntry {
+    /// The release.
+    pub release: ReleaseId,
+    /// When it was installed; `None` where its files do not tell any more.
+    pub installed_at: Option<Timestamp>,
+    /// Why it cannot be used, if it cannot.
+    pub problem: Option<ReleaseError>,
 }
 
 /// Why a cache could not be opened.
@@ -61,6 +78,10 @@ pub struct Cache {
 pub(crate) struct Shared {
     pub(crate) tree: Tree,
     pub(crate) verified: Verified,
+    /// Releases that an [`InstalledRelease`] is of.
+    pub(crate) releases: Holds<ReleaseId>,
+    /// Artifacts that a staged release counts on.
+    pub(crate) artifacts: Holds<Sha256Digest>,
     trust: RwLock<Trust>,
     changes: Mutex<()>,
 }
@@ -104,6 +125,8 @@ impl Cache {
         let shared = Shared {
             tree,
             verified,
+            releases: Holds::default(),
+            artifacts: Holds::default(),
             trust: RwLock::new(trust),
             changes: Mutex::new(()),
         };
@@ -124,15 +147,48 @@ impl Cache {
             .keyring = keyring;
     }
 
+    /// The keys that are trusted now.
+    pub fn keyring(&self) -> Keyring {
+        self.shared.trust().keyring.clone()
+    }
+
+    /// The release that is current, whether or not it can be booted now.
+    ///
+    /// # Errors
+    /// [`ReleaseError`] when the record of what is current makes no sense.
+    pub fn current_id(&self) -> Result<Option<ReleaseId>, ReleaseError> {
+        record::current_id(&self.shared.tree)
+    }
+
+    /// Whether an artifact is on this host and is what its manifest says.
+    pub fn has(&self, artifact: &Artifact) -> bool {
+        open_artifact(&self.shared, artifact).is_ok()
+    }
+
+    /// Verifies a manifest that arrived at `now`, by what this cache trusts.
+    ///
+    /// # Errors
+    /// [`VerifyError`] when its key, signature, channel or machine is not to be trusted at that moment.
+    pub fn verify(&self, signed: SignedManifest, now: Timestamp) -> Result<VerifiedManifest, VerifyError> {
+        self.shared.trust().verify(signed, now)
+    }
+
     /// An installed release, its manifest verified anew.
     ///
     /// # Errors
     /// [`ReleaseError`] when it is not installed, not trusted any more, or not for this agent.
     pub fn get(&self, release: &ReleaseId) -> Result<InstalledRelease, ReleaseError> {
+        // Before it is looked for: what is found stays.
+        let hold = self.shared.releases.take(release);
         let trust = self.shared.trust();
         let record = Record::read(&self.shared.tree, &trust, release)?;
         let protocol = record.protocol(&trust)?;
-        Ok(InstalledRelease::new(Arc::clone(&self.shared), record, protocol))
+        Ok(InstalledRelease::new(
+            Arc::clone(&self.shared),
+            record,
+            protocol,
+            hold,
+        ))
     }
 
     /// The current release, if one was set.
@@ -143,6 +199,27 @@ impl Cache {
         record::current_id(&self.shared.tree)?
             .map(|release| self.get(&release))
             .transpose()
+    }
+
+    /// What retention asks of every release that was installed, by id.
+    ///
+    /// # Errors
+    /// [`DiskError`] when the directory cannot be read.
+    pub fn inventory(&self) -> Result<Vec<InventoryEntry>, DiskError> {
+        let entry = |release: ReleaseId| {
+            let problem = match self.get(&release) {
+                Ok(_) => None,
+                Err(ReleaseError::Disk(error)) => return Err(error),
+                Err(problem) => Some(problem),
+            };
+            Ok(InventoryEntry {
+                installed_at: record::installed_at(&self.shared.tree, &release)?,
+                release,
+                problem,
+            })
+        };
+        let ids = record::release_ids(&self.shared.tree)?;
+        ids.into_iter().map(entry).collect()
     }
 
     /// Every release that was installed, by id, each with what [`Cache::get`] says of it.

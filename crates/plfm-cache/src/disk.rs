@@ -122,6 +122,12 @@ pub trait Disk: Send + Sync {
     /// The clock that stamps the files, in nanoseconds since the epoch.
     fn clock_ns(&self) -> i128;
 
+    /// How much can still be written to its file system, in bytes.
+    ///
+    /// # Errors
+    /// As `fstatvfs(2)`.
+    fn available_bytes(&self) -> io::Result<u64>;
+
     /// Opens a file for reading. Never follows a symbolic link, never waits for the other end of a pipe.
     ///
     /// # Errors

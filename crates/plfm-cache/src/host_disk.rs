@@ -15,6 +15,8 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::{Disk, DiskError, FileFacts, FileKind, Folder, OpenError, Place};
 
 const LOCK_FILE: &str = ".lock";
+/// The mode of what nobody writes any more.
+const READ_ONLY: u32 = 0o444;
 const NANOSECONDS: i128 = 1_000_000_000;
 
 /// A directory of this host. Nobody else has one for the same directory while this one lives.
@@ -157,6 +159,11 @@ impl Disk for HostDisk {
         i128::from(now.tv_sec) * NANOSECONDS + i128::from(now.tv_nsec)
     }
 
+    fn available_bytes(&self) -> io::Result<u64> {
+        let found = rustix::fs::fstatvfs(&self.root)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     fn open(&self, at: &Place) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(self.fd(at.folder()), at.name(), flags, Mode::empty())?;
@@ -199,7 +206,7 @@ impl Disk for HostDisk {
 
     fn create(&self, at: &Place) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o444);
+        let mode = Mode::from_raw_mode(READ_ONLY);
         let file = rustix::fs::openat(self.fd(at.folder()), at.name(), flags, mode)?;
         // Whatever the umask is.
         rustix::fs::fchmod(&file, mode)?;

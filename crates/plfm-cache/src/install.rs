@@ -107,8 +107,10 @@ impl StagedRelease {
             shared,
             manifest,
             mut files,
+            counted_on: _counted_on,
         } = self;
         let release = manifest.manifest().release_id();
+        let hold = shared.releases.take(&release);
         let changing = shared.changing();
         let trust = shared.trust();
         trust
@@ -154,12 +156,12 @@ impl StagedRelease {
         }
         shared.tree.sync_folder(Folder::Releases)?;
         drop(changing);
-        Cache { shared }
-            .get(&release)
-            .map_err(|source| InstallError::NotReadBack {
-                release: Box::new(release),
-                source: Box::new(source),
-            })
+        let installed = Cache { shared }.get(&release);
+        drop(hold);
+        installed.map_err(|source| InstallError::NotReadBack {
+            release: Box::new(release),
+            source: Box::new(source),
+        })
     }
 }
 
@@ -171,13 +173,19 @@ fn place_blobs(
     files: &mut Vec<StagedFile>,
 ) -> Result<(), InstallError> {
     for artifact in artifacts {
+        let staged = files.iter().position(|file| file.sha256 == artifact.sha256);
         match shared.verified.open(&shared.tree, artifact) {
             Ok(_) => continue,
             Err(BlobFault::Missing) => {}
-            Err(BlobFault::Rotted(rotten)) => blob::quarantine(&shared.tree, &artifact.sha256, &rotten)?,
-            Err(BlobFault::Disk(error)) => return Err(error.into()),
+            Err(BlobFault::Rotted(rotten)) => {
+                blob::quarantine(&shared.tree, &artifact.sha256, &rotten.found)?;
+            }
+            // With what replaces it at hand.
+            Err(BlobFault::Unreadable { found, .. }) if staged.is_some() => {
+                blob::quarantine(&shared.tree, &artifact.sha256, &found)?;
+            }
+            Err(BlobFault::Unreadable { error, .. } | BlobFault::Disk(error)) => return Err(error.into()),
         }
-        let staged = files.iter().position(|file| file.sha256 == artifact.sha256);
         let Some(staged) = staged else {
             return Err(InstallError::ArtifactLost {
                 name: artifact.name.clone(),

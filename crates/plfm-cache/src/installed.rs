@@ -13,18 +13,21 @@ use plfm_release::{
 use crate::DiskError;
 use crate::blob::{self, BlobFault, Rot};
 use crate::cache::Shared;
+use crate::hold::Hold;
 use crate::record::Record;
 
 /// A release that was verified and installed on this host, and that this agent can run.
 ///
 /// It can be had from a [`crate::Cache`] only. It can be sent between threads and kept, and keeps the cache's
-/// directory locked.
+/// directory locked. While it lives, [`crate::Cache::gc`] does not remove the release.
 #[derive(Clone)]
 pub struct InstalledRelease {
     shared: Arc<Shared>,
     record: Record,
     id: ReleaseId,
     protocol: Protocol,
+    /// Nobody removes it meanwhile.
+    _hold: Hold<ReleaseId>,
 }
 
 /// The two files of a release, open for reading from their beginning. Their content was verified.
@@ -84,6 +87,15 @@ pub enum OpenArtifactError {
         #[source]
         source: Rot,
     },
+    /// The disk cannot read the artifact. It stays where it is: the disk may read it the next time.
+    #[error("artifact {name} cannot be read from the disk; install its release again")]
+    Unreadable {
+        /// Its name.
+        name: Box<ArtifactName>,
+        /// Why.
+        #[source]
+        source: DiskError,
+    },
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -98,19 +110,26 @@ impl OpenArtifactError {
             Self::Incompatible { source, .. } => source.code(),
             Self::Missing { .. } => "artifact_missing",
             Self::Rotted { .. } => "artifact_rotted",
+            Self::Unreadable { .. } => "artifact_unreadable",
             Self::Disk(error) => error.code(),
         }
     }
 }
 
 impl InstalledRelease {
-    pub(crate) fn new(shared: Arc<Shared>, record: Record, protocol: Protocol) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        record: Record,
+        protocol: Protocol,
+        hold: Hold<ReleaseId>,
+    ) -> Self {
         let id = record.manifest.manifest().release_id();
         Self {
             shared,
             record,
             id,
             protocol,
+            _hold: hold,
         }
     }
 
@@ -186,10 +205,13 @@ pub(crate) fn open_artifact(shared: &Shared, artifact: &Artifact) -> Result<File
     match shared.verified.open(&shared.tree, artifact) {
         Ok(file) => Ok(file),
         Err(BlobFault::Missing) => Err(OpenArtifactError::Missing { name }),
+        Err(BlobFault::Unreadable { error, .. }) => {
+            Err(OpenArtifactError::Unreadable { name, source: error })
+        }
         Err(BlobFault::Disk(error)) => Err(error.into()),
         Err(BlobFault::Rotted(rotten)) => {
             let _changing = shared.changing();
-            blob::quarantine(&shared.tree, &artifact.sha256, &rotten)?;
+            blob::quarantine(&shared.tree, &artifact.sha256, &rotten.found)?;
             Err(OpenArtifactError::Rotted {
                 name,
                 source: rotten.rot,

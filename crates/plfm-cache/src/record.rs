@@ -171,8 +171,16 @@ pub(crate) fn read_manifest(tree: &Tree, release: &ReleaseId) -> Result<Option<V
 
 /// The releases that have a record, whatever it says.
 pub(crate) fn release_ids(tree: &Tree) -> Result<Vec<ReleaseId>, DiskError> {
+    ids_with(tree, tree::RECORD_SUFFIX)
+}
+
+/// The releases that have a file with that suffix in `.releases`.
+pub(crate) fn ids_with(tree: &Tree, suffix: &str) -> Result<Vec<ReleaseId>, DiskError> {
     let names = tree.list(Folder::Releases)?;
-    let mut ids: Vec<_> = names.iter().filter_map(|name| tree::record_id(name)).collect();
+    let mut ids: Vec<_> = names
+        .iter()
+        .filter_map(|name| tree::id_with(name, suffix))
+        .collect();
     ids.sort_unstable();
     Ok(ids)
 }
@@ -198,6 +206,14 @@ pub(crate) fn current_id(tree: &Tree) -> Result<Option<ReleaseId>, ReleaseError>
             }
         }
     }
+}
+
+/// When the manifest of a release was installed, as far as the directory tells.
+pub(crate) fn installed_at(tree: &Tree, release: &ReleaseId) -> Result<Option<Timestamp>, DiskError> {
+    let Some(manifest) = read_manifest(tree, release)? else {
+        return Ok(None);
+    };
+    Ok(InstallTimes::read(tree, release)?.of(&manifest))
 }
 
 /// Whether a release has an artifact of that name.

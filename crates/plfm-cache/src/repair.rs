@@ -8,10 +8,11 @@ use std::fmt;
 use plfm_release::{Artifact, ArtifactName, ReleaseId};
 
 use crate::blob::{self, BlobFault, Verified};
+use crate::hold::Holds;
 use crate::install::{place_name, place_sidecar};
 use crate::record::{self, Record};
 use crate::tree::{self, CURRENT_RECORD, SIDECAR_SUFFIX, Tree};
-use crate::{DiskError, Folder, Place, ReleaseError, Rot, Trust, current};
+use crate::{DiskError, Folder, Place, ReleaseError, Rot, Trust, current, gc};
 
 /// One thing that was put right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,11 @@ pub enum Repair {
     StagingEmptied {
         /// How many.
         files: usize,
+    },
+    /// A removal that was cut is finished.
+    RemovalFinished {
+        /// Which release was removed.
+        release: ReleaseId,
     },
     /// `.current` led to nothing that is a release, and was removed.
     CurrentForgotten {
@@ -59,6 +65,7 @@ impl fmt::Display for Repair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::StagingEmptied { files } => write!(f, "removed {files} unfinished files from .staging"),
+            Self::RemovalFinished { release } => write!(f, "finished the removal of release {release}"),
             Self::CurrentForgotten { target } => {
                 write!(
                     f,
@@ -98,6 +105,7 @@ pub(crate) fn repair(tree: &Tree, verified: &Verified, trust: &Trust) -> Result<
             restore_name(tree, verified, &artifact, &mut repairs)?;
         }
     }
+    finish_removals(tree, &mut repairs)?;
     remove_orphans(tree, &releases, &mut repairs)?;
     if !repairs.is_empty() {
         tree.sync_folder(Folder::Root)?;
@@ -108,14 +116,29 @@ pub(crate) fn repair(tree: &Tree, verified: &Verified, trust: &Trust) -> Result<
 }
 
 fn empty_staging(tree: &Tree, repairs: &mut Vec<Repair>) -> Result<(), DiskError> {
-    let names = tree.list(Folder::Staging)?;
-    let files = names.len();
-    for name in names {
-        tree.remove(&Place::new(Folder::Staging, name))?;
+    let mut files = 0;
+    for name in tree.list(Folder::Staging)? {
+        if tree.remove_file(&Place::new(Folder::Staging, name))? {
+            files += 1;
+        }
     }
     if files > 0 {
         repairs.push(Repair::StagingEmptied { files });
     }
+    Ok(())
+}
+
+fn finish_removals(tree: &Tree, repairs: &mut Vec<Repair>) -> Result<(), DiskError> {
+    let removed = record::ids_with(tree, tree::REMOVED_SUFFIX)?;
+    if removed.is_empty() {
+        return Ok(());
+    }
+    gc::finish(tree, &Holds::default(), &mut 0)?;
+    repairs.extend(
+        removed
+            .into_iter()
+            .map(|release| Repair::RemovalFinished { release }),
+    );
     Ok(())
 }
 
@@ -153,9 +176,12 @@ fn restore_name(
                     name: artifact.name.clone(),
                 });
             }
-            Err(BlobFault::Missing) => return remove_names(tree, artifact, repairs),
+            // What cannot be read now may be readable at the next start; a name that is visible was verified.
+            Err(BlobFault::Missing | BlobFault::Unreadable { .. }) => {
+                return remove_names(tree, artifact, repairs);
+            }
             Err(BlobFault::Rotted(rotten)) => {
-                blob::quarantine(tree, &artifact.sha256, &rotten)?;
+                blob::quarantine(tree, &artifact.sha256, &rotten.found)?;
                 repairs.push(Repair::Quarantined {
                     name: artifact.name.clone(),
                     rot: rotten.rot,
@@ -179,7 +205,7 @@ fn remove_names(tree: &Tree, artifact: &Artifact, repairs: &mut Vec<Repair>) -> 
 }
 
 fn remove_name(tree: &Tree, name: &str, repairs: &mut Vec<Repair>) -> Result<(), DiskError> {
-    if tree.remove_if_there(&tree::root(name))? {
+    if tree.remove_file(&tree::root(name))? {
         repairs.push(Repair::NameRemoved {
             name: name.to_owned(),
         });
@@ -189,7 +215,11 @@ fn remove_name(tree: &Tree, name: &str, repairs: &mut Vec<Repair>) -> Result<(),
 
 /// Removes artifact names that no release has: those of an installation that did not get to its record. Its blobs
 /// stay, for the next attempt.
-fn remove_orphans(tree: &Tree, releases: &[ReleaseId], repairs: &mut Vec<Repair>) -> Result<(), DiskError> {
+pub(crate) fn remove_orphans(
+    tree: &Tree,
+    releases: &[ReleaseId],
+    repairs: &mut Vec<Repair>,
+) -> Result<(), DiskError> {
     for file_name in tree.list(Folder::Root)? {
         let Some(text) = file_name.to_str() else { continue };
         let Ok(name) = text

@@ -1,80 +1,24 @@
 //! Staging: artifacts stream in, and only what is exactly as long and exactly what was announced gets through.
 
+mod error;
+
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use plfm_release::{Artifact, ArtifactName, Sha256Digest, Sha256Hasher, VerifiedManifest};
+use plfm_release::{Artifact, Sha256Digest, Sha256Hasher, VerifiedManifest};
 
 use crate::cache::Shared;
+use crate::hold::Hold;
 use crate::installed::open_artifact;
-use crate::record::{self, NameConflict};
+use crate::record;
+use crate::tree::Tree;
 use crate::{Cache, DiskError, OpenArtifactError, Place};
 
+pub use error::StageError;
+
 const CHUNK_BYTES: usize = 128 * 1024;
-
-/// Why a release could not be staged. Nothing of it stays.
-#[derive(Debug, thiserror::Error)]
-pub enum StageError {
-    /// The source ended too early.
-    #[error("artifact {name} ended after {found} bytes; its manifest announces {announced}")]
-    Truncated {
-        /// Its name.
-        name: ArtifactName,
-        /// How much came.
-        found: u64,
-        /// How much should have come.
-        announced: u64,
-    },
-    /// The source went on after the end.
-    #[error("artifact {name} is longer than the {announced} bytes that its manifest announces")]
-    TooLong {
-        /// Its name.
-        name: ArtifactName,
-        /// How much should have come.
-        announced: u64,
-    },
-    /// The source gave other bytes than were signed.
-    #[error("artifact {name} has SHA-256 {found}; its manifest announces {announced}")]
-    DigestMismatch {
-        /// Its name.
-        name: ArtifactName,
-        /// The digest of what came.
-        found: Sha256Digest,
-        /// The digest of what should have come.
-        announced: Sha256Digest,
-    },
-    /// An installed release has that name for other bytes.
-    #[error(transparent)]
-    NameConflict(#[from] Box<NameConflict>),
-    /// The source failed.
-    #[error("artifact {name} could not be read from its source")]
-    Source {
-        /// Its name.
-        name: ArtifactName,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The disk failed.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-}
-
-impl StageError {
-    /// The stable code of the error.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Truncated { .. } => "artifact_truncated",
-            Self::TooLong { .. } => "artifact_too_long",
-            Self::DigestMismatch { .. } => "artifact_digest_mismatch",
-            Self::NameConflict(_) => "artifact_name_conflict",
-            Self::Source { .. } => "artifact_source_error",
-            Self::Disk(error) => error.code(),
-        }
-    }
-}
 
 /// A release whose bytes are on this disk, verified and synced, and not visible yet. Dropped, it leaves nothing.
 #[must_use = "a staged release is not installed until `install` is called"]
@@ -82,6 +26,8 @@ pub struct StagedRelease {
     pub(crate) shared: Arc<Shared>,
     pub(crate) manifest: VerifiedManifest,
     pub(crate) files: Vec<StagedFile>,
+    /// What is here already stays here.
+    pub(crate) counted_on: Vec<Hold<Sha256Digest>>,
 }
 
 /// A finished file in `.staging`, removed when dropped.
@@ -124,25 +70,48 @@ impl Cache {
         {
             return Err(conflict.into());
         }
-        let mut files = Vec::new();
-        for artifact in manifest.manifest().artifacts() {
-            match open_artifact(shared, &artifact) {
-                Ok(_) => continue,
-                Err(OpenArtifactError::Disk(error)) => return Err(error.into()),
-                Err(_) => {}
+        let artifacts = manifest.manifest().artifacts();
+        // Before they are looked for: what is found stays.
+        let counted_on = artifacts
+            .each_ref()
+            .map(|artifact| shared.artifacts.take(&artifact.sha256))
+            .into();
+        let mut files: Vec<StagedFile> = Vec::new();
+        for artifact in &artifacts {
+            if files.iter().any(|file| file.sha256 == artifact.sha256) {
+                continue;
             }
-            let failed = |source| StageError::Source {
-                name: artifact.name.clone(),
-                source,
-            };
-            let mut reader = source(&artifact).map_err(failed)?;
-            files.push(stage_artifact(shared, &artifact, &mut *reader)?);
+            match open_artifact(shared, artifact) {
+                Ok(_) => {}
+                Err(OpenArtifactError::Disk(error)) => return Err(error.into()),
+                Err(_) => {
+                    let mut reader = source(artifact).map_err(|source| StageError::Source {
+                        name: artifact.name.clone(),
+                        source,
+                    })?;
+                    files.push(stage_artifact(shared, artifact, &mut *reader)?);
+                }
+            }
         }
         Ok(StagedRelease {
             shared: Arc::clone(shared),
             manifest: manifest.clone(),
             files,
+            counted_on,
         })
+    }
+}
+
+/// Tells a full disk from a broken one. `needed_bytes` were still to be written.
+fn disk_full(tree: &Tree, artifact: &Artifact, needed_bytes: u64, error: DiskError) -> StageError {
+    if !error.is_full() {
+        return error.into();
+    }
+    StageError::DiskFull {
+        name: Box::new(artifact.name.clone()),
+        needed_bytes,
+        available_bytes: tree.disk().available_bytes().ok(),
+        source: error,
     }
 }
 
@@ -152,7 +121,8 @@ fn stage_artifact(
     reader: &mut dyn Read,
 ) -> Result<StagedFile, StageError> {
     let tree = &shared.tree;
-    let (at, file) = tree.create_staged()?;
+    let full = |error| disk_full(tree, artifact, artifact.size_bytes, error);
+    let (at, file) = tree.create_staged().map_err(full)?;
     let staged = StagedFile {
         shared: Arc::clone(shared),
         at,
@@ -161,7 +131,8 @@ fn stage_artifact(
     copy(shared, artifact, reader, &file, &staged.at)?;
     tree.disk()
         .sync_file(&file)
-        .map_err(tree.fail("sync", &staged.at))?;
+        .map_err(tree.fail("sync", &staged.at))
+        .map_err(full)?;
     Ok(staged)
 }
 
@@ -172,13 +143,8 @@ fn copy(
     file: &File,
     at: &Place,
 ) -> Result<(), StageError> {
-    let Artifact {
-        name,
-        sha256: announced,
-        size_bytes,
-        ..
-    } = artifact;
-    let disk = shared.tree.disk();
+    let Artifact { name, size_bytes, .. } = artifact;
+    let tree = &shared.tree;
     let mut hasher = Sha256Hasher::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut left = *size_bytes;
@@ -201,29 +167,37 @@ fn copy(
             break;
         }
         let bytes = chunk.get(..read).unwrap_or_default();
-        left = left
+        let rest = left
             .checked_sub(bytes.len() as u64)
             .ok_or_else(|| StageError::TooLong {
                 name: name.clone(),
                 announced: *size_bytes,
             })?;
         hasher.update(bytes);
-        disk.write(file, bytes).map_err(shared.tree.fail("write", at))?;
+        tree.disk()
+            .write(file, bytes)
+            .map_err(tree.fail("write", at))
+            .map_err(|error| disk_full(tree, artifact, left, error))?;
+        left = rest;
     }
-    if left > 0 {
-        let found = size_bytes - left;
+    check_end(artifact, size_bytes - left, hasher)
+}
+
+/// Checks what came of an artifact when its source ended: `found_bytes`, all of which `hasher` has seen.
+fn check_end(artifact: &Artifact, found_bytes: u64, hasher: Sha256Hasher) -> Result<(), StageError> {
+    if found_bytes < artifact.size_bytes {
         return Err(StageError::Truncated {
-            name: name.clone(),
-            found,
-            announced: *size_bytes,
+            name: artifact.name.clone(),
+            found: found_bytes,
+            announced: artifact.size_bytes,
         });
     }
     let found = hasher.finish();
-    if found != *announced {
+    if found != artifact.sha256 {
         return Err(StageError::DigestMismatch {
-            name: name.clone(),
+            name: artifact.name.clone(),
             found,
-            announced: *announced,
+            announced: artifact.sha256,
         });
     }
     Ok(())

@@ -19,7 +19,9 @@ pub(crate) const CURRENT_INITRAMFS: &str = "current-initramfs";
 pub(crate) const CURRENT_RECORD: &str = ".current";
 pub(crate) const SIDECAR_SUFFIX: &str = ".sha256";
 pub(crate) const RECORD_SUFFIX: &str = ".json";
-const INSTALL_TIME_SUFFIX: &str = ".installed";
+/// The manifest of a release that is being removed.
+pub(crate) const REMOVED_SUFFIX: &str = ".removed";
+pub(crate) const INSTALL_TIME_SUFFIX: &str = ".installed";
 /// How often a free name is looked for where foreign files are in the way.
 const NAME_ATTEMPTS_MAX: u32 = 16;
 
@@ -39,10 +41,19 @@ pub struct DiskError {
 impl DiskError {
     /// The stable code of the error.
     pub fn code(&self) -> &'static str {
-        match self.source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "cache_disk_full",
-            _ => "cache_disk_error",
+        if self.is_full() {
+            "cache_disk_full"
+        } else {
+            "cache_disk_error"
         }
+    }
+
+    /// Whether there was no room.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
     }
 }
 
@@ -78,11 +89,20 @@ pub(crate) fn sidecar(name: &ArtifactName) -> Place {
 }
 
 pub(crate) fn record(id: &ReleaseId) -> Place {
-    Place::new(Folder::Releases, format!("{id}{RECORD_SUFFIX}"))
+    metadata(id, RECORD_SUFFIX)
 }
 
 pub(crate) fn install_time(id: &ReleaseId) -> Place {
-    Place::new(Folder::Releases, format!("{id}{INSTALL_TIME_SUFFIX}"))
+    metadata(id, INSTALL_TIME_SUFFIX)
+}
+
+pub(crate) fn removed(id: &ReleaseId) -> Place {
+    metadata(id, REMOVED_SUFFIX)
+}
+
+/// What of a release has that suffix in `.releases`.
+pub(crate) fn metadata(id: &ReleaseId, suffix: &str) -> Place {
+    Place::new(Folder::Releases, format!("{id}{suffix}"))
 }
 
 /// What the `.current` link of a release says.
@@ -92,7 +112,12 @@ pub(crate) fn record_target(id: &ReleaseId) -> OsString {
 
 /// The release that a file in `.releases` is the record of.
 pub(crate) fn record_id(file_name: &OsStr) -> Option<ReleaseId> {
-    file_name.to_str()?.strip_suffix(RECORD_SUFFIX)?.parse().ok()
+    id_with(file_name, RECORD_SUFFIX)
+}
+
+/// The release that a file in `.releases` with that suffix belongs to.
+pub(crate) fn id_with(file_name: &OsStr, suffix: &str) -> Option<ReleaseId> {
+    file_name.to_str()?.strip_suffix(suffix)?.parse().ok()
 }
 
 impl Tree {
@@ -182,10 +207,23 @@ impl Tree {
         }
     }
 
+    /// Removes a name if it is there and no directory, which the cache never made; whether it was.
+    pub(crate) fn remove_file(&self, at: &Place) -> Result<bool, DiskError> {
+        match self.remove_if_there(at) {
+            Err(error) if error.source.kind() == io::ErrorKind::IsADirectory => Ok(false),
+            other => other,
+        }
+    }
+
     pub(crate) fn rename(&self, from: &Place, to: &Place) -> Result<(), DiskError> {
         self.disk
             .rename(from, to)
             .map_err(self.fail("rename a file to", to))
+    }
+
+    /// Gives a file a second name, which must be free.
+    pub(crate) fn link(&self, existing: &Place, new: &Place) -> Result<(), DiskError> {
+        self.disk.link(existing, new).map_err(self.fail("link", new))
     }
 
     /// The whole of a small file, or `None` when it is not there. What is no regular file, or longer than such a
@@ -261,9 +299,7 @@ impl Tree {
     /// Makes `new` a name of the file at `existing`, at once. The caller syncs the folder.
     pub(crate) fn replace_link(&self, existing: &Place, new: &Place) -> Result<(), DiskError> {
         let staged = self.next_staged();
-        self.disk
-            .link(existing, &staged)
-            .map_err(self.fail("link", &staged))?;
+        self.link(existing, &staged)?;
         self.rename(&staged, new)
     }
 }

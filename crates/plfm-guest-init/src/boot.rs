@@ -15,6 +15,9 @@ use crate::volumes::MountedVolume;
 use crate::watchdog::{Alarm, Watchdog};
 use crate::{clock, control, log, network, process, root, secrets, shutdown, volumes};
 
+/// How long a boot that failed before its handshake tries to tell the host.
+const EARLY_DIAL: Duration = Duration::from_secs(1);
+
 /// What the boot has come to so far: all that a failure, and later the shutdown, needs.
 pub struct Boot {
     pub log: Log,
@@ -50,15 +53,16 @@ impl Boot {
         run: impl FnOnce(&mut Self) -> Result<T, StageError>,
     ) -> Result<T, Failure> {
         let deadline = Duration::from_millis(stage.deadline_ms());
-        self.watchdog.arm(overdue(stage, deadline));
-        let started_us = clock::monotonic_us();
+        self.watchdog.arm(overdue(stage, deadline, &self.stages));
+        let (started_us, cpu_before_us) = (clock::monotonic_us(), clock::cpu_us());
         let result = run(self);
-        let finished_us = clock::monotonic_us();
+        let (finished_us, cpu_after_us) = (clock::monotonic_us(), clock::cpu_us());
         self.watchdog.disarm();
         self.stages.push(StageTiming {
             stage,
             started_us,
             finished_us,
+            cpu_us: cpu_after_us.saturating_sub(cpu_before_us),
         });
         match result {
             Ok(value) => {
@@ -94,12 +98,17 @@ impl Boot {
             detail,
             errno,
         } = failure;
+        shutdown::guard(&self.watchdog, Vec::new());
         let errno = errno.map(|errno| format!(" errno={errno}")).unwrap_or_default();
         let text = format!("boot failed: stage={stage} reason={reason}{errno}: {detail}");
         self.log.add("boot_failed", &text);
         log::console(&text);
         log::console_raw(self.log.text());
         let stages = self.stages.clone();
+        if *stage == Stage::KernelFilesystems {
+            // Before the handshake there is no connection; without one nobody but the console would know.
+            self.control = Control::greet("", "", EARLY_DIAL).ok();
+        }
         self.report(Status::Failed {
             timestamp: clock::timestamp(),
             failure: failure.clone(),
@@ -109,7 +118,7 @@ impl Boot {
     }
 }
 
-fn overdue(stage: Stage, deadline: Duration) -> Alarm {
+fn overdue(stage: Stage, deadline: Duration, finished: &[StageTiming]) -> Alarm {
     let detail = format!("the stage did not end within {} ms", deadline.as_millis());
     let reason = match stage {
         Stage::KernelFilesystems | Stage::Volumes => Reason::MountFailed,
@@ -129,15 +138,22 @@ fn overdue(stage: Stage, deadline: Duration) -> Alarm {
     let status = Status::Failed {
         timestamp: clock::timestamp(),
         failure,
-        stages: Vec::new(),
+        stages: finished.to_vec(),
     };
-    let mut report = serde_json::to_vec(&GuestMessage::Status(status)).unwrap_or_default();
-    report.push(b'\n');
+    let report = as_line(status);
     Alarm {
         deadline: Instant::now() + deadline,
+        kill_first: None,
         text,
         report,
     }
+}
+
+/// A status as it goes over the control connection.
+pub fn as_line(status: Status) -> Vec<u8> {
+    let mut line = serde_json::to_vec(&GuestMessage::Status(status)).unwrap_or_default();
+    line.push(b'\n');
+    line
 }
 
 /// Boots. The order is the contract's.
@@ -168,9 +184,9 @@ pub fn run(boot: &mut Boot) -> Result<Running, Failure> {
     boot.report(Status::ConfigApplied {
         timestamp: clock::timestamp(),
     });
+    // Before the workload, which could take the port; so whoever reads `ready` can dial at once.
+    let exec = listen_for_exec(&config, boot);
     let workload = boot.stage(Stage::Workload, |_| start_workload(&config))?;
-    // Before `ready`, so that who reads that can dial at once.
-    let exec = listen_for_exec(&config, &mut boot.log);
     let memory = process::own_memory();
     let (timestamp, stages) = (clock::timestamp(), boot.stages.clone());
     boot.report(Status::Ready {
@@ -188,14 +204,14 @@ pub fn run(boot: &mut Boot) -> Result<Running, Failure> {
 }
 
 /// An exec service that cannot listen is missed, but the workload runs without it.
-fn listen_for_exec(config: &Config, log: &mut Log) -> Option<ExecService> {
+fn listen_for_exec(config: &Config, boot: &mut Boot) -> Option<ExecService> {
     if !config.exec.enabled {
         return None;
     }
-    match ExecService::listen(config.exec.vsock_port) {
+    match ExecService::listen(config.exec.vsock_port, boot.watchdog.clone()) {
         Ok(service) => Some(service),
         Err(error) => {
-            log.add("exec_unavailable", &error.to_string());
+            boot.log.add("exec_unavailable", &error.to_string());
             None
         }
     }

@@ -33,13 +33,11 @@ fn write(path: &str, text: &str) -> std::io::Result<()> {
 }
 
 impl Cgroup {
-    /// Makes the cgroup `name`, or takes it if it is there.
+    /// Makes the cgroup `name`. One that is there is somebody else's, who may have frozen it.
     pub fn create(name: &str) -> rustix::io::Result<Self> {
         let path = format!("{CGROUP_ROOT}/{name}");
-        match mkdir(path.as_str(), Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => Ok(Self { path }),
-            Err(error) => Err(error),
-        }
+        mkdir(path.as_str(), Mode::from_raw_mode(0o755))?;
+        Ok(Self { path })
     }
 
     /// Opens `cgroup.procs`, for a child to enter by itself.
@@ -49,6 +47,20 @@ impl Cgroup {
             OFlags::WRONLY | OFlags::CLOEXEC,
             Mode::empty(),
         )
+    }
+
+    /// Lets it have `max` processes and threads at once. `None` is half of what the kernel can have, as far as that
+    /// can be set: what a program that forks without end leaves is for exec sessions.
+    pub fn limit_pids(&self, max: Option<u32>) -> std::io::Result<()> {
+        let file = format!("{}/pids.max", self.path);
+        if let Some(max) = max {
+            return write(&file, &max.to_string());
+        }
+        let threads = std::fs::read_to_string("/proc/sys/kernel/threads-max").unwrap_or_default();
+        if let Ok(threads) = threads.trim().parse::<u32>() {
+            let _ = write(&file, &(threads / 2).to_string());
+        }
+        Ok(())
     }
 
     /// SIGKILL to everything in it, forks that are under way included (`cgroup.kill`).
@@ -62,9 +74,9 @@ impl Cgroup {
         oom_kills(&events) > 0
     }
 
-    /// Removes it, if it is empty.
-    pub fn remove(&self) {
-        let _ = rustix::fs::rmdir(self.path.as_str());
+    /// Removes it, if it is empty; whether it is gone.
+    pub fn remove(&self) -> bool {
+        !matches!(rustix::fs::rmdir(self.path.as_str()), Err(Errno::BUSY))
     }
 }
 

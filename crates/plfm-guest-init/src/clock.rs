@@ -1,13 +1,21 @@
 //! Time: microseconds since the kernel started, and RFC 3339 for people.
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// The monotonic clock, in microseconds. It starts with the kernel.
 pub fn monotonic_us() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    let micros = u64::try_from(now.tv_nsec / 1_000).unwrap_or(0);
+    micros(clock_gettime(ClockId::Monotonic))
+}
+
+fn micros(time: Timespec) -> u64 {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let micros = u64::try_from(time.tv_nsec / 1_000).unwrap_or(0);
     seconds.saturating_mul(1_000_000).saturating_add(micros)
+}
+
+/// The processor time that this process has used, in microseconds.
+pub fn cpu_us() -> u64 {
+    micros(clock_gettime(ClockId::ProcessCPUTime))
 }
 
 /// The wall clock as RFC 3339 in UTC, with milliseconds.

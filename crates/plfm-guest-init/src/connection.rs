@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vsock::{VMADDR_CID_HOST, VsockStream};
 
 use crate::sys;
@@ -101,9 +101,17 @@ impl Connection {
         self.pending.is_empty()
     }
 
-    /// What to wait for.
+    /// Whether the peer has closed or reset the connection, without reading what it sent before.
+    pub fn peer_is_gone(&self) -> bool {
+        let mut fds = [PollFd::from_borrowed_fd(self.fd(), PollFlags::RDHUP)];
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1))
+            && fds.iter().any(|fd| fd.revents().intersects(gone))
+    }
+
+    /// What to wait for; that the peer goes, in any case.
     pub fn interest(&self, read: bool) -> PollFlags {
-        let mut flags = PollFlags::empty();
+        let mut flags = PollFlags::RDHUP;
         if read {
             flags |= PollFlags::IN;
         }
@@ -121,17 +129,19 @@ impl Connection {
     /// all. At most `patience`. (Half a close would say the same, but not every VMM passes one on to the host.)
     pub fn finish(&mut self, patience: Duration) {
         let deadline = Instant::now() + patience;
-        let _ = self.stream.set_nonblocking(false);
-        let _ = self.stream.set_write_timeout(Some(patience));
-        if self.stream.write_all(&self.pending).is_err() {
-            self.open = false;
-            return;
+        let mut buffer = [0; 1024];
+        loop {
+            self.flush();
+            // Whatever the peer still says is for nobody.
+            let _ = self.read(&mut buffer);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !self.open || left.is_zero() {
+                break;
+            }
+            let mut fds = [PollFd::from_borrowed_fd(self.fd(), self.interest(true))];
+            let _ = poll(&mut fds, Timespec::try_from(left).ok().as_ref());
         }
-        self.pending.clear();
-        crate::shutdown::wait_for_close(
-            &mut self.stream,
-            deadline.saturating_duration_since(Instant::now()),
-        );
         self.open = false;
+        self.pending.clear();
     }
 }

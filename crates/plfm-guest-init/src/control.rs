@@ -22,6 +22,19 @@ pub struct Control {
 }
 
 impl Control {
+    /// Connects to the host and says hello. A guest that failed before it could read its instance id has an empty one.
+    pub fn greet(instance_id: &str, boot_id: &str, patience: Duration) -> std::io::Result<Self> {
+        let mut connection = Connection::dial_host(CONTROL_PORT, patience)?;
+        let (session, hello) = GuestSession::start(Hello {
+            guest_init_version: VERSION.to_owned(),
+            guest_init_protocol: PROTOCOL,
+            instance_id: instance_id.to_owned(),
+            boot_id: boot_id.to_owned(),
+        });
+        connection.send(&hello);
+        Ok(Self { connection, session })
+    }
+
     /// Sends a status. The error is for the log.
     pub fn report(&mut self, status: Status) -> Result<(), String> {
         let bytes = self.session.report(status).map_err(|error| error.to_string())?;
@@ -53,27 +66,18 @@ pub fn handshake(boot: &mut Boot, instance_id: &str) -> Result<Config, StageErro
     let deadline = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map_err(|error| StageError::os(Reason::MountFailed, "cannot read the boot id", error))?;
-    let mut connection =
-        Connection::dial_host(CONTROL_PORT, deadline.saturating_duration_since(Instant::now())).map_err(
-            |error| {
-                StageError::os(
-                    Reason::HandshakeFailed,
-                    "cannot connect to the agent (vsock port 5161)",
-                    error,
-                )
-            },
-        )?;
-    if let Ok(copy) = connection.stream().try_clone() {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let control = Control::greet(instance_id, boot_id.trim(), left).map_err(|error| {
+        StageError::os(
+            Reason::HandshakeFailed,
+            "cannot connect to the agent (vsock port 5161)",
+            error,
+        )
+    })?;
+    if let Ok(copy) = control.connection.stream().try_clone() {
         boot.watchdog.report_to(copy);
     }
-    let (session, hello) = GuestSession::start(Hello {
-        guest_init_version: VERSION.to_owned(),
-        guest_init_protocol: PROTOCOL,
-        instance_id: instance_id.to_owned(),
-        boot_id: boot_id.trim().to_owned(),
-    });
-    connection.send(&hello);
-    let control = boot.control.insert(Control { connection, session });
+    let control = boot.control.insert(control);
     boot.log.add("hello_sent", "");
     let event = wait_for_event(control, deadline)?;
     match event {

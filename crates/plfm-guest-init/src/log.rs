@@ -5,7 +5,13 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::clock;
@@ -63,6 +69,21 @@ impl Log {
     }
 }
 
+/// How long a console that does not drain is waited for, for one call.
+const CONSOLE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The console, opened apart from the standard streams, which the workload may have too: a console that does not drain
+/// must hold neither PID 1 nor its watchdog.
+static CONSOLE: OnceLock<OwnedFd> = OnceLock::new();
+
+/// Opens the console. Without one nothing is printed.
+pub fn open_console() {
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if let Ok(console) = rustix::fs::open("/dev/console", flags, Mode::empty()) {
+        let _ = CONSOLE.set(console);
+    }
+}
+
 /// One line on the console, for whoever looks at it. Errors are ignored: there is nobody to tell.
 pub fn console(text: &str) {
     let mut line = Vec::with_capacity(text.len() + 16);
@@ -72,10 +93,47 @@ pub fn console(text: &str) {
             .map(|byte| if byte.is_ascii_control() { b' ' } else { byte }),
     );
     line.push(b'\n');
-    let _ = std::io::stderr().write_all(&line);
+    console_raw(&line);
 }
 
-/// Raw bytes on the console.
-pub fn console_raw(bytes: &[u8]) {
-    let _ = std::io::stderr().write_all(bytes);
+/// Raw bytes on the console, as far as it takes them.
+pub fn console_raw(mut bytes: &[u8]) {
+    let Some(console) = CONSOLE.get() else { return };
+    let deadline = Instant::now() + CONSOLE_PATIENCE;
+    while !bytes.is_empty() {
+        match rustix::io::write(console, bytes) {
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return;
+                }
+                let mut fds = [PollFd::new(console, PollFlags::OUT)];
+                let _ = poll(&mut fds, Timespec::try_from(left).ok().as_ref());
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LOG_BYTES_MAX, Log};
+
+    #[test]
+    fn the_log_is_bounded_and_every_line_of_it_is_json() {
+        let (mut log, long) = (Log::default(), "x".repeat(1_000));
+        for _ in 0..2_000 {
+            log.add("noise", &long);
+        }
+        log.add("last", "");
+        let text = String::from_utf8(log.text().to_vec()).unwrap();
+        assert!(text.len() <= LOG_BYTES_MAX && text.len() > LOG_BYTES_MAX - 2_000);
+        assert!(
+            text.lines()
+                .all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
+        );
+        assert!(text.contains("\"last\""), "a short line still fits");
+    }
 }

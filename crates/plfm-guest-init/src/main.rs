@@ -45,6 +45,7 @@ fn main() {
         eprintln!("guest-init: this is not PID 1; it runs only as the first process of a microVM");
         std::process::exit(2);
     }
+    log::open_console();
     let signals = sys::block_signals();
     let mut boot = boot::Boot::new();
     match boot::run(&mut boot) {

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use nix::sys::signalfd::SignalFd;
 use plfm_guest_protocol::{ExecStart, MemoryUse, Reason, Rlimit, Sensitive, Workload};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -22,6 +25,9 @@ use crate::user::{self, Identity};
 /// Where programs are looked for when the configuration has no PATH: what container runtimes use.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// How often it is looked for children that have ended where no signal tells.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
@@ -29,29 +35,54 @@ pub struct Ended {
     pub signal: Option<i32>,
 }
 
-/// The next child that has ended, if one has: the only call of `wait` in guest init. With `wait_for_one` it waits
-/// until one has, and gives `None` when there are no children.
-pub fn reap(wait_for_one: bool) -> Option<(Pid, Ended)> {
-    let options = if wait_for_one {
-        WaitOptions::empty()
-    } else {
-        WaitOptions::NOHANG
-    };
+/// What there is to reap.
+pub enum Reaped {
+    /// This child has ended.
+    Child(Pid, Ended),
+    /// There are children, and all run.
+    NoneYet,
+    /// There are no children.
+    NoChildren,
+}
+
+/// The next child that has ended: the only call of `wait` in guest init. Never waits.
+pub fn reap() -> Reaped {
     loop {
-        match rustix::process::wait(options) {
-            Ok(found) => {
-                let (pid, status) = found?;
-                return Some((
-                    pid,
-                    Ended {
-                        exit_code: status.exit_status(),
-                        signal: status.terminating_signal(),
-                    },
-                ));
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => {
+                let ended = Ended {
+                    exit_code: status.exit_status(),
+                    signal: status.terminating_signal(),
+                };
+                return Reaped::Child(pid, ended);
             }
+            Ok(None) => return Reaped::NoneYet,
             Err(Errno::INTR) => {}
-            Err(_) => return None,
+            Err(_) => return Reaped::NoChildren,
         }
+    }
+}
+
+/// Reaps until there are no children, at most for `patience`; whether there are none. `signals` tells when one has ended.
+pub fn reap_all(patience: Duration, signals: Option<&SignalFd>) -> bool {
+    let deadline = Instant::now() + patience;
+    loop {
+        match reap() {
+            Reaped::Child(..) => continue,
+            Reaped::NoChildren => return true,
+            Reaped::NoneYet => {}
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        let Some(signals) = signals else {
+            std::thread::sleep(left.min(LOOK_EVERY));
+            continue;
+        };
+        let mut fds = [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+        let _ = poll(&mut fds, Timespec::try_from(left).ok().as_ref());
+        while let Ok(Some(_)) = signals.read_signal() {}
     }
 }
 
@@ -98,7 +129,8 @@ struct Program<'a> {
     rlimits: Vec<(Resource, rustix::process::Rlimit)>,
     tty: Option<(u16, u16)>,
     stdin: bool,
-    cgroup: &'a str,
+    to_console: bool,
+    pids_max: Option<u32>,
 }
 
 /// Starts the customer's workload.
@@ -114,9 +146,12 @@ pub fn start_workload(workload: &Workload, output: Option<Connection>) -> Result
             rlimits: rlimits(&workload.rlimits),
             tty: workload.tty.then_some((24, 80)),
             stdin: workload.stdin,
-            cgroup: "workload",
+            to_console: output.is_none(),
+            pids_max: workload.pids_max,
         };
-        start(&program, output)
+        let cgroup =
+            Cgroup::create("workload").map_err(|errno| StartError::os("cannot make a cgroup", errno))?;
+        start(&program, cgroup, output)
     });
     started.map_err(|StartError { detail, errno }| StageError {
         reason: Reason::WorkloadStartFailed,
@@ -129,7 +164,7 @@ pub fn start_workload(workload: &Workload, output: Option<Connection>) -> Result
 pub fn start_exec(
     request: &ExecStart,
     workload: &Workload,
-    cgroup: &str,
+    cgroup: Cgroup,
     connection: Connection,
 ) -> Result<Session, (StartError, Connection)> {
     let identity = match &request.user {
@@ -138,9 +173,13 @@ pub fn start_exec(
     };
     let identity = match identity {
         Ok(identity) => identity,
-        Err(detail) => return Err((StartError::new(detail), connection)),
+        Err(detail) => {
+            cgroup.remove();
+            return Err((StartError::new(detail), connection));
+        }
     };
     if request.argv.first().is_none_or(String::is_empty) {
+        cgroup.remove();
         return Err((StartError::new("the exec request names no program"), connection));
     }
     let program = Program {
@@ -151,9 +190,10 @@ pub fn start_exec(
         rlimits: Vec::new(),
         tty: request.tty.then_some((request.rows, request.cols)),
         stdin: true,
-        cgroup,
+        to_console: false,
+        pids_max: None,
     };
-    match start(&program, None) {
+    match start(&program, cgroup, None) {
         Ok(mut session) => {
             session.connection = Some(connection);
             Ok(session)
@@ -217,7 +257,19 @@ fn rlimits(limits: &[Rlimit]) -> Vec<(Resource, rustix::process::Rlimit)> {
     known.collect()
 }
 
-fn start(program: &Program<'_>, output: Option<Connection>) -> Result<Session, StartError> {
+/// Starts a program in a cgroup, which goes again if that fails.
+fn start(program: &Program<'_>, cgroup: Cgroup, output: Option<Connection>) -> Result<Session, StartError> {
+    let started = start_in(program, &cgroup);
+    if started.is_err() {
+        cgroup.remove();
+    }
+    let mut session = started?;
+    session.cgroup = Some(cgroup);
+    session.connection = output;
+    Ok(session)
+}
+
+fn start_in(program: &Program<'_>, cgroup: &Cgroup) -> Result<Session, StartError> {
     let name = program.argv.first().map(String::as_str).unwrap_or_default();
     let path = find_program(
         name,
@@ -230,8 +282,9 @@ fn start(program: &Program<'_>, output: Option<Connection>) -> Result<Session, S
             error,
         )
     })?;
-    let cgroup =
-        Cgroup::create(program.cgroup).map_err(|errno| StartError::os("cannot make a cgroup", errno))?;
+    cgroup
+        .limit_pids(program.pids_max)
+        .map_err(|error| StartError::os("cannot limit the number of processes", error))?;
     let cgroup_procs = cgroup
         .open_procs()
         .map_err(|errno| StartError::os("cannot open a cgroup", errno))?;
@@ -242,9 +295,8 @@ fn start(program: &Program<'_>, output: Option<Connection>) -> Result<Session, S
         .args(program.argv.iter().skip(1))
         .env_clear()
         .envs(&program.env);
-    let to_console = output.is_none() && program.cgroup == "workload";
-    let mut session = wire(&mut command, program, to_console)
-        .map_err(|error| StartError::os("cannot make pipes", error))?;
+    let mut session =
+        wire(&mut command, program).map_err(|error| StartError::os("cannot make pipes", error))?;
     enter_before_exec(
         &mut command,
         Entry {
@@ -277,8 +329,6 @@ fn start(program: &Program<'_>, output: Option<Connection>) -> Result<Session, S
     })?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     session.pid = pid.ok_or_else(|| StartError::new("the kernel gave the workload no process id"))?;
-    session.cgroup = Some(cgroup);
-    session.connection = output;
     Ok(session)
 }
 
@@ -304,7 +354,7 @@ fn find_program(name: &str, path: &str, cwd: &str) -> Result<String, StartError>
 }
 
 /// Connects the child's standard streams: a terminal, pipes, or the console.
-fn wire(command: &mut Command, program: &Program<'_>, to_console: bool) -> std::io::Result<Session> {
+fn wire(command: &mut Command, program: &Program<'_>) -> std::io::Result<Session> {
     let (uid, gid) = (
         Uid::from_raw(program.identity.uid),
         Gid::from_raw(program.identity.gid),
@@ -339,7 +389,7 @@ fn wire(command: &mut Command, program: &Program<'_>, to_console: bool) -> std::
     } else {
         command.stdin(Stdio::null());
     }
-    if to_console {
+    if program.to_console {
         // Inherited: /dev/console.
         return Ok(session);
     }

@@ -65,7 +65,8 @@ const KERNEL_FILESYSTEMS: [Mount; 3] = [
     },
 ];
 
-/// In the new root.
+/// In the new root. The sizes are shares of memory and together less than all of it: what a program leaves there must not
+/// keep PID 1 from reporting its end.
 const ROOT_FILESYSTEMS: [Mount; 5] = [
     Mount {
         kind: "devpts",
@@ -80,19 +81,19 @@ const ROOT_FILESYSTEMS: [Mount; 5] = [
     Mount {
         kind: "tmpfs",
         target: "/dev/shm",
-        options: &[("mode", Some("1777"))],
+        options: &[("mode", Some("1777")), ("size", Some("40%"))],
         flags: NOSUID_NODEV,
     },
     Mount {
         kind: "tmpfs",
         target: "/run",
-        options: &[("mode", Some("0755"))],
+        options: &[("mode", Some("0755")), ("size", Some("10%"))],
         flags: NOSUID_NODEV,
     },
     Mount {
         kind: "tmpfs",
         target: "/tmp",
-        options: &[("mode", Some("1777"))],
+        options: &[("mode", Some("1777")), ("size", Some("40%"))],
         flags: NOSUID_NODEV,
     },
     Mount {

@@ -73,6 +73,12 @@ impl Session {
         self.read_connection();
         self.write_stdin();
         self.read_outputs();
+        if self.stdin_pending.len() >= STDIN_BYTES_MAX
+            && self.connection.as_ref().is_some_and(Connection::peer_is_gone)
+        {
+            // Not read from, so its end does not show in reading.
+            self.connection = None;
+        }
         if self
             .connection
             .as_ref()
@@ -200,9 +206,7 @@ impl Session {
             .connection
             .iter()
             .map(move |connection| (connection.fd(), connection.interest(takes_stdin)));
-        outputs
-            .chain(stdin)
-            .chain(connection.filter(|(_, flags)| !flags.is_empty()))
+        outputs.chain(stdin).chain(connection)
     }
 
     /// Sets the terminal's size, if there is one.
@@ -236,10 +240,13 @@ impl Session {
         }
     }
 
-    /// SIGKILL to the whole tree.
+    /// SIGKILL to the whole tree, and to the program itself, which root in the guest can move out of its cgroup.
     pub fn kill(&self) {
         if let Some(cgroup) = &self.cgroup {
             cgroup.kill();
+        }
+        if self.ended.is_none() {
+            let _ = rustix::process::kill_process(self.pid, Signal::KILL);
         }
     }
 

@@ -5,44 +5,56 @@
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
+use nix::sys::signalfd::SignalFd;
+use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
-
 use vsock::VsockStream;
 
 use crate::boot::Boot;
 use crate::log;
-use crate::process::reap;
+use crate::process::reap_all;
 use crate::root::{RootMounts, SCRATCH};
 use crate::watchdog::{Alarm, Watchdog};
 
 /// How long the whole shutdown may take before the VM is rebooted as it is.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+/// How long the last `sync` may take.
+const SYNC_MAX: Duration = Duration::from_secs(5);
+/// How long processes may take to end after SIGKILL.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a volume may be busy when all processes are gone, and the pause between two attempts.
+const BUSY_PATIENCE: Duration = Duration::from_secs(1);
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// How long the host may take to make the report durable and close the connection.
 const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Sees to it that the shutdown ends.
-pub fn guard(watchdog: &Watchdog) {
+/// Sees to it that the shutdown ends. `report` is what is still to be told then: whole messages, or nothing.
+pub fn guard(watchdog: &Watchdog, report: Vec<u8>) {
     let text = "the shutdown did not end in time; rebooting with what is mounted".to_owned();
     watchdog.arm(Alarm {
         deadline: Instant::now() + SHUTDOWN_MAX,
+        kill_first: None,
         text,
-        report: Vec::new(),
+        report,
     });
 }
 
-/// SIGKILL to every process but this one, and waits for their ends.
-pub fn kill_everything() {
+/// SIGKILL to every process but this one, and waits for their ends: a process in a system call that never ends, on a disk
+/// that hangs, does not keep the rest of the shutdown waiting.
+pub fn kill_everything(signals: Option<&SignalFd>) {
     // -1 is every process but PID 1 (kill(2)). ESRCH: there is none.
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::Signal::SIGKILL);
-    while reap(true).is_some() {}
+    if !reap_all(KILL_PATIENCE, signals) {
+        log::console("some processes do not end; going on without them");
+    }
 }
 
 /// Shuts down. Returns only if the reboot itself fails.
 pub fn run(mut boot: Boot) {
-    guard(&boot.watchdog);
-    kill_everything();
+    guard(&boot.watchdog, Vec::new());
+    kill_everything(None);
     while let Some(volume) = boot.volumes.pop() {
-        if let Err(error) = unmount(volume.mountpoint.as_str(), UnmountFlags::empty()) {
+        if let Err(error) = unmount_when_free(&volume.mountpoint) {
             log::console(&format!(
                 "volume {:?} is not cleanly unmounted: {error}",
                 volume.name
@@ -61,6 +73,17 @@ pub fn run(mut boot: Boot) {
         control.connection.finish(REPORT_PATIENCE);
     }
     reboot();
+}
+
+/// Unmounts. A process that is gone may still have files closed for it (io_uring does so late), so busy is not final.
+fn unmount_when_free(mountpoint: &str) -> rustix::io::Result<()> {
+    let deadline = Instant::now() + BUSY_PATIENCE;
+    loop {
+        match unmount(mountpoint, UnmountFlags::empty()) {
+            Err(Errno::BUSY) if Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
+            ended => return ended,
+        }
+    }
 }
 
 /// What overlayfs leaves on a `volatile` upper layer, so that it is not used again after a crash.
@@ -99,8 +122,19 @@ pub fn wait_for_close(stream: &mut VsockStream, patience: Duration) {
     }
 }
 
-/// Ends the VM.
+/// Ends the VM. A disk that does not answer keeps `sync(2)` waiting for ever, so that is another thread's work.
 pub fn reboot() {
-    rustix::fs::sync();
+    let (synced, done) = std::sync::mpsc::channel();
+    let sync = move || {
+        rustix::fs::sync();
+        let _ = synced.send(());
+    };
+    if std::thread::Builder::new()
+        .stack_size(64 * 1024)
+        .spawn(sync)
+        .is_ok()
+    {
+        let _ = done.recv_timeout(SYNC_MAX);
+    }
     let _ = rustix::system::reboot(rustix::system::RebootCommand::Restart);
 }

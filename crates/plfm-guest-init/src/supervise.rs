@@ -6,17 +6,21 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
-use plfm_guest_protocol::{Config, ExecExit, Exit, FrameType, GuestEvent, Reason, Status, encode_frame};
+use plfm_guest_protocol::{Config, ExecExit, Exit, GuestEvent, Reason, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::boot::{Boot, Running};
 use crate::exec::ExecService;
-use crate::process::{Ended, reap};
+use crate::process::{Ended, Reaped, reap};
 use crate::session::Session;
 use crate::{clock, log, shutdown};
 
 /// How long the workload's last output may take to be read by the host.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How many children are reaped before the loop looks at the rest: orphans that end without end must not hold it.
+const REAPED_A_TURN_MAX: usize = 256;
+/// How many forwarded signals are logged: a program may send PID 1 any number.
+const SIGNALS_LOGGED_MAX: u32 = 100;
 
 struct Supervisor {
     boot: Boot,
@@ -26,6 +30,7 @@ struct Supervisor {
     /// When a stop that was asked for turns into SIGKILL.
     kill_at: Option<Instant>,
     stopping: bool,
+    signals_logged: u32,
 }
 
 /// Runs the instance to its end and reboots.
@@ -42,22 +47,17 @@ pub fn run(boot: Boot, running: Running, signals: Option<SignalFd>) {
         exec,
         kill_at: None,
         stopping: false,
+        signals_logged: 0,
     };
     let ended = supervisor.supervise(signals.as_ref());
-    supervisor.finish(ended);
+    supervisor.finish(ended, signals.as_ref());
 }
 
 impl Supervisor {
     fn supervise(&mut self, signals: Option<&SignalFd>) -> Ended {
         loop {
             self.take_signals(signals);
-            while let Some((pid, ended)) = reap(false) {
-                if pid == self.workload.pid {
-                    self.workload.ended = Some(ended);
-                } else if let Some(exec) = &mut self.exec {
-                    exec.note_ended(pid, ended);
-                }
-            }
+            let more = self.reap_some();
             if let Some(ended) = self.workload.ended {
                 return ended;
             }
@@ -66,17 +66,34 @@ impl Supervisor {
             if self.kill_at.is_some_and(|at| now >= at) {
                 self.kill_at = None;
                 self.boot.log.add("stop_killed", "the grace period is over");
+                // A program in a system call that never ends does not die of it.
+                shutdown::guard(&self.boot.watchdog, Vec::new());
                 self.workload.kill();
             }
             self.workload.pump();
             if let Some(exec) = &mut self.exec {
                 exec.advance(now, &self.config.workload, self.boot.log.text());
             }
-            self.wait(signals);
+            self.wait(signals, more);
         }
     }
 
-    fn wait(&self, signals: Option<&SignalFd>) {
+    /// Reaps what has ended, but not for ever; whether there may be more.
+    fn reap_some(&mut self) -> bool {
+        for _ in 0..REAPED_A_TURN_MAX {
+            let Reaped::Child(pid, ended) = reap() else {
+                return false;
+            };
+            if pid == self.workload.pid {
+                self.workload.ended = Some(ended);
+            } else if let Some(exec) = &mut self.exec {
+                exec.note_ended(pid, ended);
+            }
+        }
+        true
+    }
+
+    fn wait(&self, signals: Option<&SignalFd>, not_at_all: bool) {
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(16);
         fds.extend(signals.map(|signals| PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)));
         if let Some(control) = &self.boot.control
@@ -99,10 +116,10 @@ impl Supervisor {
             .min()
             .map(|at| at.saturating_duration_since(Instant::now()));
         // Without a descriptor for signals, look twice a second.
-        let left = if signals.is_none() {
-            Some(Duration::from_millis(500))
-        } else {
-            left
+        let left = match (not_at_all, signals) {
+            (true, _) => Some(Duration::ZERO),
+            (false, None) => Some(Duration::from_millis(500)),
+            (false, Some(_)) => left,
         };
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         let _ = poll(&mut fds, timeout.as_ref());
@@ -115,7 +132,10 @@ impl Supervisor {
             // SIGCHLD only wakes the loop, which reaps anyway. Nothing else is in the mask.
             if let Ok(signal @ (Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP)) = Signal::try_from(number)
             {
-                self.boot.log.add("signal_forwarded", signal.as_str());
+                if self.signals_logged < SIGNALS_LOGGED_MAX {
+                    self.signals_logged += 1;
+                    self.boot.log.add("signal_forwarded", signal.as_str());
+                }
                 self.workload.signal(signal.as_str());
             }
         }
@@ -144,6 +164,7 @@ impl Supervisor {
                     self.boot.log.add("control_refused", &error.to_string());
                     log::console(&format!("the control connection is given up: {error}"));
                     self.boot.control = None;
+                    self.boot.watchdog.forget_control();
                     return;
                 }
             }
@@ -168,8 +189,9 @@ impl Supervisor {
         self.workload.signal(&workload.stop_signal);
     }
 
-    /// The workload has ended: end the rest, pass on its last output, report, and shut down.
-    fn finish(mut self, ended: Ended) {
+    /// The workload has ended: say how, first of all, because everything after it can hang; then end the rest, pass on its
+    /// last output, and shut down.
+    fn finish(mut self, ended: Ended, signals: Option<&SignalFd>) {
         let duration_ms = u64::try_from(self.workload.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let oom_killed = self
             .workload
@@ -186,23 +208,26 @@ impl Supervisor {
             duration_ms,
             reason,
         };
-        shutdown::guard(&self.boot.watchdog);
-        self.workload.kill();
-        shutdown::kill_everything();
-        self.drain(&exit);
+        shutdown::guard(&self.boot.watchdog, Vec::new());
         let how = match (exit_code, signal) {
             (Some(code), _) => format!("exit_code={code}"),
             (None, Some(signal)) => format!("signal={signal}"),
             (None, None) => "status unknown".to_owned(),
         };
         let oom = if oom_killed { " oom_killed" } else { "" };
-        let text = format!("workload exited: {how}{oom}");
+        let why = reason
+            .map(|reason| format!(" reason={reason}"))
+            .unwrap_or_default();
+        let text = format!("workload exited: {how}{oom} duration_ms={duration_ms}{why}");
         self.boot.log.add("exited", &text);
         log::console(&text);
         self.boot.report(Status::Exited {
             timestamp: clock::timestamp(),
             exit,
         });
+        self.workload.kill();
+        shutdown::kill_everything(signals);
+        self.drain(&exit);
         shutdown::run(self.boot);
     }
 
@@ -230,10 +255,7 @@ impl Supervisor {
                 signal,
                 ..ExecExit::default()
             };
-            connection.send(&encode_frame(
-                FrameType::Exit,
-                &serde_json::to_vec(&last).unwrap_or_default(),
-            ));
+            connection.send(&last.to_frame());
             connection.finish(deadline.saturating_duration_since(Instant::now()));
         }
     }

@@ -9,17 +9,23 @@ use std::time::{Duration, Instant};
 
 use vsock::VsockStream;
 
+use crate::cgroup::Cgroup;
 use crate::{log, shutdown};
 
 /// What is said when the deadline passes.
 pub struct Alarm {
     /// When.
     pub deadline: Instant,
+    /// What is killed then, to let whoever waits for it go on; the VM is ended only if that takes [`AFTER_KILL`] more.
+    pub kill_first: Option<Cgroup>,
     /// For the console.
     pub text: String,
     /// For the control connection: whole messages.
     pub report: Vec<u8>,
 }
+
+/// How long a kill may take to set free who waits.
+const AFTER_KILL: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct State {
@@ -47,12 +53,17 @@ impl Watchdog {
 
     /// Sets the alarm, in place of the one before.
     pub fn arm(&self, alarm: Alarm) {
-        self.change(|state| state.alarm = Some(alarm));
+        self.exchange(Some(alarm));
+    }
+
+    /// Sets an alarm or none, and gives back the one before.
+    pub fn exchange(&self, alarm: Option<Alarm>) -> Option<Alarm> {
+        self.change(|state| std::mem::replace(&mut state.alarm, alarm))
     }
 
     /// Takes the alarm away.
     pub fn disarm(&self) {
-        self.change(|state| state.alarm = None);
+        self.exchange(None);
     }
 
     /// Gives the thread a connection to report on.
@@ -60,22 +71,38 @@ impl Watchdog {
         self.change(|state| state.control = Some(control));
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    /// Reports nowhere any more: a connection that was given up is to be closed.
+    pub fn forget_control(&self) {
+        self.change(|state| state.control = None);
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let (state, changed) = &*self.0;
-        change(&mut state.lock().unwrap_or_else(PoisonError::into_inner));
+        let result = change(&mut state.lock().unwrap_or_else(PoisonError::into_inner));
         changed.notify_one();
+        result
     }
 
     fn watch(&self, end: impl FnOnce()) {
         let (state, changed) = &*self.0;
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let left = match &state.alarm {
+            let left = match &mut state.alarm {
                 None => {
                     state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                     continue;
                 }
-                Some(alarm) => alarm.deadline.saturating_duration_since(Instant::now()),
+                Some(alarm) => {
+                    let left = alarm.deadline.saturating_duration_since(Instant::now());
+                    match alarm.kill_first.take_if(|_| left.is_zero()) {
+                        Some(cgroup) => {
+                            cgroup.kill();
+                            alarm.deadline = Instant::now() + AFTER_KILL;
+                            AFTER_KILL
+                        }
+                        None => left,
+                    }
+                }
             };
             if left.is_zero() {
                 break;
@@ -86,12 +113,14 @@ impl Watchdog {
                 .0;
         }
         let Some(alarm) = state.alarm.take() else { return };
-        log::console(&alarm.text);
         if let Some(control) = &mut state.control {
+            // The thread that does not come back may have it non-blocking.
+            let _ = control.set_nonblocking(false);
             let _ = control.set_write_timeout(Some(Duration::from_secs(1)));
             let _ = control.write_all(&alarm.report);
             shutdown::wait_for_close(control, Duration::from_secs(1));
         }
+        log::console(&alarm.text);
         end();
     }
 }
@@ -104,6 +133,7 @@ mod tests {
     fn alarm(text: &str, after: Duration) -> Alarm {
         Alarm {
             deadline: Instant::now() + after,
+            kill_first: None,
             text: text.to_owned(),
             report: Vec::new(),
         }

@@ -20,7 +20,11 @@ pub const FEATURES: &[&str] = &[
     "rlimits",
     "stop_signal",
     "secrets_data",
+    "pids_max",
 ];
+
+/// Longest grace period of a stop, in seconds: a VM that is asked to end does so within the hour.
+pub(crate) const STOP_GRACE_SECONDS_MAX: u32 = 3_600;
 
 /// Mount points that no volume may be at or under.
 const RESERVED_MOUNTPOINTS: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/tmp"];
@@ -98,12 +102,16 @@ pub struct Workload {
     /// What asks it to end.
     #[serde(default = "default_stop_signal")]
     pub stop_signal: String,
-    /// How long it may take to end, in seconds.
+    /// How long it may take to end, in seconds; at most an hour.
     #[serde(default = "default_stop_grace")]
     pub stop_grace_seconds: u32,
-    /// Resource limits.
+    /// Resource limits, each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rlimits: Vec<Rlimit>,
+    /// How many processes and threads it may have at once (`pids.max` of its cgroup); if absent, guest init keeps
+    /// some of the kernel's own limit back for exec sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids_max: Option<u32>,
 }
 
 fn root_directory() -> String {
@@ -174,7 +182,7 @@ pub enum MountMode {
 pub struct VolumeMount {
     /// `volume`.
     pub kind: String,
-    /// The volume's name, for messages.
+    /// The volume's name, for messages: 1 to 128 bytes, no control characters.
     pub name: String,
     /// Its device: `/dev/vdc`, …
     pub device: String,
@@ -197,7 +205,7 @@ pub struct Secrets {
     /// Whether the workload must not start without them.
     #[serde(default)]
     pub required: bool,
-    /// Where the file goes; under `/run`.
+    /// Where the file goes; under `/run`, but not in guest init's own `/run/platform`.
     #[serde(default = "default_secrets_path")]
     pub path: String,
     /// Its mode in octal: `0400` or `0440`.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Sensitive;
+use crate::message::check::{DETAIL_BYTES_MAX, plain_text};
+use crate::{FrameType, Sensitive, encode_frame};
 
 /// How many sessions one instance has at once, at most.
 pub const EXEC_SESSIONS_MAX: usize = 2;
@@ -72,7 +73,39 @@ pub struct ExecExit {
     /// Why it could not be started or was ended: a stable code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The same, for people.
+    /// The same, for people: at most [`DETAIL_BYTES_MAX`] bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+}
+
+impl ExecExit {
+    /// The exit frame. The detail may quote what was asked for, so it is cut, and an exit is always one frame.
+    pub fn to_frame(&self) -> Vec<u8> {
+        let mut exit = self.clone();
+        exit.detail = exit.detail.map(|detail| plain_text(&detail, DETAIL_BYTES_MAX));
+        // Numbers and text: there is nothing that cannot be written.
+        encode_frame(FrameType::Exit, &serde_json::to_vec(&exit).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FrameDecoder;
+
+    #[test]
+    fn an_exit_is_one_frame_whatever_its_detail_quotes() {
+        let exit = ExecExit {
+            error: Some("exec_start_failed".to_owned()),
+            detail: Some("\"\\\u{1b}".repeat(60_000)),
+            ..ExecExit::default()
+        };
+        let mut decoder = FrameDecoder::default();
+        decoder.push(&exit.to_frame());
+        let frame = decoder.next_frame().unwrap().unwrap();
+        assert_eq!((frame.kind, decoder.buffered_bytes()), (FrameType::Exit, 0));
+        let read: ExecExit = serde_json::from_slice(&frame.payload).unwrap();
+        assert_eq!(read.error, exit.error);
+        assert_eq!(read.detail.map(|detail| detail.len()), Some(DETAIL_BYTES_MAX));
+    }
 }

@@ -77,46 +77,76 @@ pub fn encode_frame(kind: FrameType, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Collects bytes and gives back whole frames. Any split of the same bytes gives the same frames.
+///
+/// It holds less than one frame more than the caller pushes between two calls that give `None`, and nothing after
+/// an error.
 #[derive(Debug, Default)]
 pub struct FrameDecoder {
     buffer: Vec<u8>,
+    /// How much of `buffer` was given back already. It goes when no whole frame is left, so that many small frames
+    /// in one push are not moved once for each.
+    taken: usize,
+    failed: Option<FrameError>,
 }
 
 impl FrameDecoder {
-    /// Adds bytes from the stream.
+    /// Adds bytes from the stream. After an error they are dropped.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+        if self.failed.is_none() {
+            self.buffer.extend_from_slice(bytes);
+        }
     }
 
     /// How many bytes wait for the rest of their frame.
     pub fn buffered_bytes(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len() - self.taken
     }
 
     /// The next whole frame, if there is one.
     ///
     /// # Errors
-    /// [`FrameError`] when the length or the type is out of range.
+    /// [`FrameError`] when the length or the type is out of range, and from then on at every call.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
-        let Some((prefix, rest)) = self.buffer.split_first_chunk::<4>() else {
-            return Ok(None);
-        };
-        let announced = u32::from_be_bytes(*prefix);
-        let length = usize::try_from(announced).map_err(|_| FrameError::Length(announced))?;
-        if !(1..=FRAME_BYTES_MAX).contains(&length) {
-            return Err(FrameError::Length(announced));
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
         }
-        let Some((kind, payload)) = rest.get(..length).and_then(<[u8]>::split_first) else {
-            return Ok(None);
-        };
-        let kind = FrameType::from_byte(*kind).ok_or(FrameError::UnknownType(*kind))?;
-        let frame = Frame {
-            kind,
-            payload: payload.to_vec(),
-        };
-        self.buffer.drain(..4 + length);
-        Ok(Some(frame))
+        match split_frame(self.buffer.get(self.taken..).unwrap_or_default()) {
+            Ok(Some(frame)) => {
+                self.taken += 4 + 1 + frame.payload.len();
+                Ok(Some(frame))
+            }
+            Ok(None) => {
+                self.buffer.drain(..self.taken);
+                self.taken = 0;
+                Ok(None)
+            }
+            Err(error) => {
+                (self.buffer, self.taken) = (Vec::new(), 0);
+                self.failed = Some(error.clone());
+                Err(error)
+            }
+        }
     }
+}
+
+/// The frame at the beginning of `bytes`, if it is there whole.
+fn split_frame(bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
+    let Some((prefix, rest)) = bytes.split_first_chunk::<4>() else {
+        return Ok(None);
+    };
+    let announced = u32::from_be_bytes(*prefix);
+    let length = usize::try_from(announced).map_err(|_| FrameError::Length(announced))?;
+    if !(1..=FRAME_BYTES_MAX).contains(&length) {
+        return Err(FrameError::Length(announced));
+    }
+    let Some((kind, payload)) = rest.get(..length).and_then(<[u8]>::split_first) else {
+        return Ok(None);
+    };
+    let kind = FrameType::from_byte(*kind).ok_or(FrameError::UnknownType(*kind))?;
+    Ok(Some(Frame {
+        kind,
+        payload: payload.to_vec(),
+    }))
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 //!                        +--reject--> Over     +--failed--> Over            +--failed--> Over  (stop, signal: no change)
 //! ```
 
+use crate::config::STOP_GRACE_SECONDS_MAX;
+use crate::message::check::{CODE_BYTES_MAX, DETAIL_BYTES_MAX, plain_text};
 use crate::message::{describe_json_error, render_line};
 use crate::{Config, GuestMessage, Hello, HostMessage, LineDecoder, ProtocolError, Status, StatusState};
 
@@ -49,7 +51,7 @@ pub enum GuestEvent {
     },
     /// End the workload.
     Stop {
-        /// Grace in seconds, instead of the config's.
+        /// Grace in seconds, instead of the config's: at most an hour, whatever the host says.
         grace_seconds: Option<u32>,
     },
     /// Send the workload a signal.
@@ -115,13 +117,19 @@ impl GuestSession {
             }
             (State::HelloSent, HostMessage::Reject { code, detail }) => {
                 self.state = State::Over;
-                Ok(GuestEvent::Rejected { code, detail })
+                Ok(GuestEvent::Rejected {
+                    code: plain_text(&code, CODE_BYTES_MAX),
+                    detail: plain_text(&detail, DETAIL_BYTES_MAX),
+                })
             }
             (State::Configured | State::Applied | State::Ready, HostMessage::Stop { grace_seconds }) => {
+                let grace_seconds = grace_seconds.map(|grace| grace.min(STOP_GRACE_SECONDS_MAX));
                 Ok(GuestEvent::Stop { grace_seconds })
             }
             (State::Configured | State::Applied | State::Ready, HostMessage::Signal { signal }) => {
-                Ok(GuestEvent::Signal { signal })
+                Ok(GuestEvent::Signal {
+                    signal: plain_text(&signal, CODE_BYTES_MAX),
+                })
             }
             (state @ State::Over, message)
             | (state @ State::HelloSent, message @ (HostMessage::Stop { .. } | HostMessage::Signal { .. }))
@@ -143,11 +151,11 @@ impl GuestSession {
         }
     }
 
-    /// The bytes of a status report.
+    /// The bytes of a status report. The detail of a failure is cut to [`DETAIL_BYTES_MAX`].
     ///
     /// # Errors
     /// [`ProtocolError::OutOfOrder`] when the conversation is not at a point where this status can come.
-    pub fn report(&mut self, status: Status) -> Result<Vec<u8>, ProtocolError> {
+    pub fn report(&mut self, mut status: Status) -> Result<Vec<u8>, ProtocolError> {
         let next = match (self.state, status.state()) {
             (State::Configured, StatusState::ConfigApplied) => State::Applied,
             (State::Applied, StatusState::Ready) => State::Ready,
@@ -169,6 +177,9 @@ impl GuestSession {
             }
         };
         self.state = next;
+        if let Status::Failed { failure, .. } = &mut status {
+            failure.detail = plain_text(&failure.detail, DETAIL_BYTES_MAX);
+        }
         Ok(render_line(&GuestMessage::Status(status)))
     }
 }

@@ -6,10 +6,11 @@
 //!                         +--reject()--> Over    +-----------------+----------failed----------+--> Over
 //! ```
 
+use crate::message::check::{DETAIL_BYTES_MAX, check_stages, plain_text};
 use crate::message::{describe_json_error, render_line};
 use crate::{
-    Config, Exit, Failure, GuestMessage, Hello, HostMessage, LineDecoder, MemoryUse, PROTOCOL, ProtocolError,
-    StageTiming, Status,
+    Config, Exit, Failure, GuestMessage, Hello, HostMessage, LINE_BYTES_MAX, LineDecoder, LineError,
+    MemoryUse, PROTOCOL, ProtocolError, StageTiming, Status,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,8 +95,8 @@ impl HostSession {
     /// The next report of the guest, if it has come whole.
     ///
     /// # Errors
-    /// [`ProtocolError`] when it is malformed, out of order, or the guest speaks another protocol; answer a
-    /// mismatch with [`HostSession::reject`].
+    /// [`ProtocolError`] when it is malformed, out of order, cannot be true, or the guest speaks another protocol;
+    /// answer a mismatch with [`HostSession::reject`].
     pub fn next_event(&mut self) -> Result<Option<HostEvent>, ProtocolError> {
         let Some(line) = self.lines.next_line()? else {
             return Ok(None);
@@ -115,6 +116,7 @@ impl HostSession {
                         guest: hello.guest_init_protocol,
                     });
                 }
+                hello.check()?;
                 (State::Greeted, HostEvent::Hello(hello))
             }
             (State::ConfigSent, GuestMessage::Ack { generation, .. }) if generation == self.generation => {
@@ -124,15 +126,23 @@ impl HostSession {
                 (State::Applied, HostEvent::ConfigApplied)
             }
             (State::Applied, GuestMessage::Status(Status::Ready { stages, memory, .. })) => {
+                check_stages(&stages)?;
                 (State::Ready, HostEvent::Ready { stages, memory })
             }
             (State::Ready, GuestMessage::Status(Status::Exited { exit, .. })) => {
+                exit.check()?;
                 (State::Over, HostEvent::Exited(exit))
             }
             (
                 State::Greeted | State::ConfigSent | State::Acked | State::Applied,
-                GuestMessage::Status(Status::Failed { failure, stages, .. }),
-            ) => (State::Over, HostEvent::Failed { failure, stages }),
+                GuestMessage::Status(Status::Failed {
+                    mut failure, stages, ..
+                }),
+            ) => {
+                check_stages(&stages)?;
+                failure.detail = plain_text(&failure.detail, DETAIL_BYTES_MAX);
+                (State::Over, HostEvent::Failed { failure, stages })
+            }
             (
                 State::Listening
                 | State::Greeted
@@ -156,12 +166,14 @@ impl HostSession {
     /// Answers the hello with a config: the bytes to send.
     ///
     /// # Errors
-    /// [`ProtocolError::OutOfOrder`] when there is no hello to answer.
+    /// [`ProtocolError::OutOfOrder`] when there is no hello to answer; [`LineError::TooLong`] when the config is
+    /// larger than a line may be: then the hello still waits for its answer.
     pub fn config(&mut self, config: &Config) -> Result<Vec<u8>, ProtocolError> {
         self.answer("a config")?;
+        let line = render_config(config)?;
         self.state = State::ConfigSent;
         self.generation = config.generation;
-        Ok(render_line(&HostMessage::Config(Box::new(config.clone()))))
+        Ok(line)
     }
 
     /// Answers the hello with a refusal: the bytes to send before closing.
@@ -220,6 +232,24 @@ impl HostSession {
                 state: self.state.name(),
             }),
         }
+    }
+}
+
+fn render_config(config: &Config) -> Result<Vec<u8>, LineError> {
+    let line = render_line(&HostMessage::Config(Box::new(config.clone())));
+    if line.len() > LINE_BYTES_MAX + 1 {
+        return Err(LineError::TooLong);
+    }
+    Ok(line)
+}
+
+impl Config {
+    /// Whether it can be sent: a config is one line.
+    ///
+    /// # Errors
+    /// [`LineError::TooLong`], which [`HostSession::config`] would answer with when the guest is there already.
+    pub fn check_size(&self) -> Result<(), LineError> {
+        render_config(self).map(drop)
     }
 }
 

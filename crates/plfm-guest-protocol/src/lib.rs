@@ -35,6 +35,7 @@ pub use frame::{FRAME_BYTES_MAX, Frame, FrameDecoder, FrameError, FrameType, enc
 pub use guest::{GuestEvent, GuestSession};
 pub use host::{HostEvent, HostSession};
 pub use line::{LINE_BYTES_MAX, LineDecoder, LineError};
+pub use message::check::DETAIL_BYTES_MAX;
 pub use message::{
     Exit, Failure, GuestMessage, Hello, HostMessage, MemoryUse, ProtocolError, StageTiming, Status,
     StatusState,

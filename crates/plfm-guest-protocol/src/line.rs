@@ -15,42 +15,65 @@ pub enum LineError {
 }
 
 /// Collects bytes and gives back whole lines. Any split of the same bytes gives the same lines.
+///
+/// It holds at most [`LINE_BYTES_MAX`] bytes more than the caller pushes between two calls of
+/// [`LineDecoder::next_line`], and nothing after an error.
 #[derive(Debug, Default)]
 pub struct LineDecoder {
     buffer: Vec<u8>,
     /// How much of `buffer` was searched for a newline already.
     searched: usize,
+    failed: Option<LineError>,
 }
 
 impl LineDecoder {
-    /// Adds bytes from the stream.
+    /// Adds bytes from the stream. After an error they are dropped.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+        if self.failed.is_none() {
+            self.buffer.extend_from_slice(bytes);
+        }
+    }
+
+    /// How many bytes wait for the rest of their line.
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffer.len()
     }
 
     /// The next whole line without its newline, if there is one.
     ///
     /// # Errors
-    /// [`LineError`] when the line is too long or not UTF-8.
+    /// [`LineError`] when the line is too long or not UTF-8, and from then on at every call.
     pub fn next_line(&mut self) -> Result<Option<String>, LineError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         let unsearched = self.buffer.get(self.searched..).unwrap_or_default();
         let Some(found) = unsearched.iter().position(|byte| *byte == b'\n') else {
             self.searched = self.buffer.len();
-            return if self.buffer.len() > LINE_BYTES_MAX {
-                Err(LineError::TooLong)
+            return if self.searched > LINE_BYTES_MAX {
+                self.fail(LineError::TooLong)
             } else {
                 Ok(None)
             };
         };
         let end = self.searched + found;
         if end > LINE_BYTES_MAX {
-            return Err(LineError::TooLong);
+            return self.fail(LineError::TooLong);
         }
         let rest = self.buffer.split_off(end + 1);
         let mut line = std::mem::replace(&mut self.buffer, rest);
         line.pop();
         self.searched = 0;
-        String::from_utf8(line).map(Some).map_err(|_| LineError::NotUtf8)
+        match String::from_utf8(line) {
+            Ok(line) => Ok(Some(line)),
+            Err(_) => self.fail(LineError::NotUtf8),
+        }
+    }
+
+    fn fail<T>(&mut self, error: LineError) -> Result<T, LineError> {
+        self.buffer = Vec::new();
+        self.failed = Some(error.clone());
+        Err(error)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The messages of the control connection, one JSON object a line.
 
+pub(crate) mod check;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Config, ConfigError, LineError, Reason, Stage};
@@ -11,9 +13,10 @@ pub struct Hello {
     pub guest_init_version: String,
     /// Protocol it speaks.
     pub guest_init_protocol: u32,
-    /// The instance it was told to be, from the kernel command line.
+    /// The instance it was told to be, from the kernel command line. Empty together with `boot_id` from a guest that
+    /// failed before it could read them.
     pub instance_id: String,
-    /// A UUID that is new at every boot.
+    /// A UUID that is new at every boot, or empty: see `instance_id`.
     pub boot_id: String,
 }
 
@@ -26,6 +29,9 @@ pub struct StageTiming {
     pub started_us: u64,
     /// Its end.
     pub finished_us: u64,
+    /// Processor time that guest init itself spent in it, in microseconds; waiting for the host or a disk is none.
+    #[serde(default)]
+    pub cpu_us: u64,
 }
 
 /// What guest init itself takes.
@@ -56,7 +62,7 @@ pub struct Failure {
     pub stage: Stage,
     /// Why.
     pub reason: Reason,
-    /// The same, for people. It holds no secret and no environment value.
+    /// The same, for people: at most [`crate::DETAIL_BYTES_MAX`] bytes. It holds no secret and no environment value.
     pub detail: String,
     /// The system's error number, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,7 +93,7 @@ impl Exit {
     /// The exit code as a shell reports it: 128 + the signal's number for a killed workload.
     pub fn shell_code(&self) -> i32 {
         self.exit_code
-            .or(self.signal.map(|signal| 128 + signal))
+            .or(self.signal.map(|signal| signal.saturating_add(128)))
             .unwrap_or(255)
     }
 }
@@ -208,6 +214,14 @@ pub enum ProtocolError {
         message: &'static str,
         /// The state.
         state: &'static str,
+    },
+    /// A report that is well formed and cannot be true.
+    #[error("the guest's {member} {problem}")]
+    Report {
+        /// The member.
+        member: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// The guest speaks another protocol.
     #[error("the guest speaks protocol {guest}, not {}", crate::PROTOCOL)]

@@ -7,12 +7,12 @@ pub fn signal_number(text: &str) -> Option<i32> {
         "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
         "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
     ];
-    // The C library keeps 32 and 33 for itself: SIGRTMIN is 34, SIGRTMAX 64.
+    // The C library keeps 32 and 33 for itself (signal(7)): nobody can be sent one.
     const RTMIN: i32 = 34;
     const RTMAX: i32 = 64;
     let text = text.to_ascii_uppercase();
     if let Ok(number) = text.parse::<i32>() {
-        return (1..=RTMAX).contains(&number).then_some(number);
+        return ((1..=31).contains(&number) || (RTMIN..=RTMAX).contains(&number)).then_some(number);
     }
     let name = text.strip_prefix("SIG").unwrap_or(&text);
     let offset = |rest: &str, sign: char| {
@@ -25,10 +25,10 @@ pub fn signal_number(text: &str) -> Option<i32> {
     let realtime = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
         (Some(rest), _) => offset(rest, '+').map(|n| RTMIN.saturating_add(n)),
         (_, Some(rest)) => offset(rest, '-').map(|n| RTMAX.saturating_sub(n)),
-        (None, None) => NAMES
-            .iter()
-            .position(|known| *known == name)
-            .and_then(|index| i32::try_from(index + 1).ok()),
+        (None, None) => {
+            let index = NAMES.iter().position(|known| *known == name)?;
+            return i32::try_from(index + 1).ok();
+        }
     };
-    realtime.filter(|number| (1..=RTMAX).contains(number))
+    realtime.filter(|number| (RTMIN..=RTMAX).contains(number))
 }

@@ -306,6 +306,16 @@ impl Keyring {
         Ok(())
     }
 
+    /// The same keys, and those that `other` revokes are revoked. Keys that only `other` has are not trusted.
+    #[must_use]
+    pub fn with_revocations_of(mut self, other: &Self) -> Self {
+        for entry in &mut self.keys {
+            let revoked = other.get(entry.key_id).and_then(|other| other.revoked.clone());
+            entry.revoked = entry.revoked.take().or(revoked);
+        }
+        self
+    }
+
     /// The keys, in the file's order.
     pub fn keys(&self) -> &[KeyEntry] {
         &self.keys

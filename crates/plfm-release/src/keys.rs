@@ -50,6 +50,9 @@ pub enum KeyError {
     /// Not a public key.
     #[error("not an Ed25519 public key in SPKI PEM (RFC 8410)")]
     NotAPublicKey,
+    /// 32 bytes that are no point of the curve.
+    #[error("not an Ed25519 public key (RFC 8032)")]
+    NotAPoint,
     /// A point of small order, which would verify forged signatures.
     #[error("the public key is weak (a point of small order)")]
     Weak,
@@ -73,6 +76,24 @@ impl PublicKey {
         } else {
             Ok(Self(key))
         }
+    }
+
+    /// The key of RFC 8032's encoding, as TUF metadata has it.
+    ///
+    /// # Errors
+    /// When `bytes` is no point of the curve, or the key is weak.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
+        let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotAPoint)?;
+        if key.is_weak() {
+            Err(KeyError::Weak)
+        } else {
+            Ok(Self(key))
+        }
+    }
+
+    /// The key in RFC 8032's encoding.
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.0.to_bytes()
     }
 
     /// The key as SPKI PEM.
@@ -175,6 +196,13 @@ impl SigningKey {
     /// Signs a payload for a DSSE envelope (Dead Simple Signing Envelope, version 1).
     pub fn sign_dsse(&self, payload_type: &str, payload: &[u8]) -> [u8; 64] {
         self.sign(&dsse_signed_bytes(payload_type, payload))
+    }
+
+    /// Signs a role of a TUF repository: `canonical_form` is the canonical JSON of its `signed` member (TUF
+    /// specification, section 4.2.1). It begins with `{"_type":`, which no manifest has, and which no reader of TUF
+    /// metadata does without: the two kinds of signature do not fit each other.
+    pub fn sign_tuf_role(&self, canonical_form: &[u8]) -> [u8; 64] {
+        self.sign(canonical_form)
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {

@@ -15,12 +15,14 @@
 
 mod compatibility;
 mod digest;
+pub mod dsse;
 mod json;
 mod keyring;
 mod keys;
 mod manifest;
 mod name;
 mod signature;
+mod signed_keyring;
 
 pub use compatibility::{Compatibility, Incompatible, Protocol};
 pub use digest::{DigestParseError, Sha256Digest, Sha256Hasher};
@@ -36,3 +38,7 @@ pub use name::{
     ArtifactName, BuildId, GuestInitVersion, InitramfsLabel, KernelLabel, KernelVersion, NameError, ReleaseId,
 };
 pub use signature::{SignError, sign, signed_bytes};
+pub use signed_keyring::{
+    SIGNED_KEYRING_BYTES_MAX, SIGNED_KEYRING_PAYLOAD_TYPE, SIGNED_KEYRING_SCHEMA, SignedKeyring,
+    SignedKeyringError, VerifiedKeyring,
+};

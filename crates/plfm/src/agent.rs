@@ -95,7 +95,8 @@ impl Client {
     }
 }
 
-async fn read<T: DeserializeOwned>(response: Response) -> Result<T, CliError> {
+/// The JSON of an answer.
+pub async fn read<T: DeserializeOwned>(response: Response) -> Result<T, CliError> {
     response.json().await.map_err(|error| {
         CliError::from_error(Category::Internal, "answer_unreadable", &error)
             .with_hint(Some("agent and command may be of different versions".to_owned()))

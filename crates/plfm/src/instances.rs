@@ -7,6 +7,7 @@ pub mod run;
 pub mod stop;
 
 mod diagnose;
+mod env;
 mod frames;
 mod report;
 mod terminal;

@@ -2,12 +2,16 @@
 //!
 //! ```text
 //! release   build, verify, show, keys: files only       install, list, use: the local agent
+//!           publish: a registry
+//! registry  all of it: a registry
 //! run, ps, logs, exec, stop, rm, instances              the local agent
 //! ```
 
 mod agent;
 mod instances;
+mod key_file;
 mod output;
+mod registry;
 mod release;
 mod table;
 
@@ -50,6 +54,9 @@ enum Command {
     /// Make releases and keys, look at them, and install them on this host
     #[command(subcommand)]
     Release(release::ReleaseCommand),
+    /// Make and keep the registry that releases are published to
+    #[command(subcommand)]
+    Registry(registry::RegistryCommand),
     /// Boot an instance and run a program in it
     Run(Box<instances::run::RunArgs>),
     /// List instances
@@ -88,6 +95,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Release(command) => done(command.run(&out, &agent)),
+        Command::Registry(command) => done(command.run(&out)),
         Command::Run(args) => program(args.run(&out, &agent)),
         Command::Exec(args) => program(args.run(&out, &agent)),
         Command::Ps(args) => done(args.run(&out, &agent)),

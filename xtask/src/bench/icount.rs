@@ -16,6 +16,7 @@ pub struct Machine {
     memory_mib: u32,
     acpi: bool,
     entropy_device: bool,
+    words: &'static str,
 }
 
 impl Machine {
@@ -25,12 +26,18 @@ impl Machine {
             memory_mib,
             acpi: false,
             entropy_device: false,
+            words: "",
         }
     }
 
     /// The same machine described by ACPI's tables.
     pub fn with_acpi(self) -> Self {
         Self { acpi: true, ..self }
+    }
+
+    /// The same machine, its kernel told `words` too.
+    pub fn with_words(self, words: &'static str) -> Self {
+        Self { words, ..self }
     }
 
     /// The same machine with the entropy device that guests have.
@@ -107,7 +114,8 @@ pub fn count(kernel: &Path, initramfs: &Path, machine: Machine) -> anyhow::Resul
     }
     let found_by = if machine.acpi { "" } else { "acpi=off " };
     let cmdline = format!(
-        "console=ttyS0 quiet panic=-1 reboot=t {found_by}pci=off nolapic_timer no_timer_check rdinit=/probe"
+        "console=ttyS0 quiet panic=-1 reboot=t {found_by}pci=off nolapic_timer no_timer_check rdinit=/probe {}",
+        machine.words
     );
     qemu.args(["-append", &cmdline]);
     qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);

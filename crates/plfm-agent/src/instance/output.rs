@@ -6,17 +6,18 @@
 //! ```
 //!
 //! Offsets count all bytes ever written, so a reader knows what it has missed. Writes go to the page cache and are
-//! not synced: output is worth keeping, not worth waiting for.
+//! not synced: output is worth keeping, not worth waiting for. What a disk refuses is lost, and the log says how much.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use plfm_guest_protocol::{FrameDecoder, FrameType, encode_frame};
+use plfm_guest_protocol::{FrameDecoder, FrameError, FrameType, encode_frame};
 use plfm_vmm::VsockListener;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// Size at which a file is full, in bytes.
@@ -46,6 +47,10 @@ struct Writer {
     older_start: u64,
     start: u64,
     end: u64,
+    /// Bytes that could not be written since the last that could.
+    lost: u64,
+    /// The file may have part of a frame after `end`.
+    torn: bool,
 }
 
 impl OutputLog {
@@ -68,10 +73,9 @@ impl OutputLog {
         let start = length(dir.join("output.frames.1"));
         let end = start + length(dir.join("output.frames"));
         let writer = Mutex::new(Writer {
-            file: None,
-            older_start: 0,
             start,
             end,
+            ..Writer::default()
         });
         Self(Arc::new(Shared {
             dir: dir.to_owned(),
@@ -88,30 +92,49 @@ impl OutputLog {
         self.0.dir.join("output.frames.1")
     }
 
-    /// Adds one whole frame.
+    /// Adds one whole frame, and before it a note of what could not be added since the last one.
+    ///
+    /// After an error the log is as it was: nothing of the frame is in it, and it counts as lost.
     pub fn append(&self, frame: &[u8]) -> std::io::Result<()> {
         let mut writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let added = match writer.note_of_loss() {
+            Some(note) => self.add(&mut writer, &[note.as_slice(), frame].concat()),
+            None => self.add(&mut writer, frame),
+        };
+        match added {
+            Ok(()) => writer.lost = 0,
+            Err(_) => writer.lost += frame.len() as u64,
+        }
+        added
+    }
+
+    fn add(&self, writer: &mut Writer, bytes: &[u8]) -> std::io::Result<()> {
         if writer.file.is_some() && writer.end - writer.start >= FILE_BYTES_MAX {
-            writer.file = None;
             fs::rename(self.current(), self.older())?;
+            writer.file = None;
             writer.older_start = writer.start;
             writer.start = writer.end;
         }
-        let file = match &mut writer.file {
-            Some(file) => file,
-            None => writer.file.insert(File::create(self.current())?),
-        };
-        file.write_all(frame)?;
-        writer.end += frame.len() as u64;
-        self.0.extent.send_replace(Extent {
-            end: writer.end,
-            closed: false,
-        });
+        writer.write(&self.current(), bytes)?;
+        let end = writer.end;
+        // Whether it is closed is not for a writer to say.
+        self.0.extent.send_modify(|extent| extent.end = end);
         Ok(())
     }
 
     /// There will be no more.
     pub fn close(&self) {
+        let mut writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(note) = writer.note_of_loss()
+            && let Err(error) = self.add(&mut writer, &note)
+        {
+            warn!(
+                lost_bytes = writer.lost,
+                "the end of a workload's output is lost: {error}"
+            );
+        }
+        writer.lost = 0;
+        drop(writer);
         self.0.extent.send_modify(|extent| extent.closed = true);
     }
 
@@ -156,6 +179,34 @@ impl OutputLog {
     }
 }
 
+impl Writer {
+    fn note_of_loss(&self) -> Option<Vec<u8>> {
+        let note = format!("[plfm: {} bytes of output could not be written]\n", self.lost);
+        (self.lost > 0).then(|| encode_frame(FrameType::Stderr, note.as_bytes()))
+    }
+
+    /// Writes all of `bytes`, or nothing: a part of a frame would make nonsense of all that follow.
+    fn write(&mut self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+        let whole = self.end - self.start;
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self
+                .file
+                .insert(File::options().create(true).append(true).open(path)?),
+        };
+        if self.torn {
+            file.set_len(whole)?;
+            self.torn = false;
+        }
+        if let Err(error) = file.write_all(bytes) {
+            self.torn = file.set_len(whole).is_err();
+            return Err(error);
+        }
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+}
+
 /// Reads a log from its beginning.
 pub struct OutputReader {
     log: OutputLog,
@@ -184,10 +235,20 @@ impl OutputReader {
     }
 }
 
-/// Takes the workload's output until its last frame, or until the guest is gone.
-pub async fn collect(listener: VsockListener, log: OutputLog) {
-    let Ok(mut stream) = listener.accept().await else {
-        return;
+/// Takes the workload's output until its last frame, or until the guest is gone and all that it sent is read.
+///
+/// `gone` is for a guest that never dials: without a connection there is nothing to see its end by.
+pub async fn collect(listener: VsockListener, log: OutputLog, gone: CancellationToken) {
+    let accepted = tokio::select! {
+        biased;
+        accepted = listener.accept() => accepted,
+        () = gone.cancelled() => return,
+    };
+    // One connection is all there is: the next that dials would be the workload, not guest init.
+    drop(listener);
+    let mut stream = match accepted {
+        Ok(stream) => stream,
+        Err(error) => return warn!("cannot take a workload's output: {error}"),
     };
     let mut decoder = FrameDecoder::default();
     let mut buffer = vec![0; 64 * 1024];
@@ -197,33 +258,34 @@ pub async fn collect(listener: VsockListener, log: OutputLog) {
             Ok(length) => length,
         };
         decoder.push(buffer.get(..length).unwrap_or_default());
-        loop {
-            match decoder.next_frame() {
-                Ok(None) => break,
-                Ok(Some(frame)) => {
-                    let is_last = frame.kind == FrameType::Exit;
-                    let kept = match frame.kind {
-                        FrameType::Stdout | FrameType::Stderr => {
-                            log.append(&encode_frame(frame.kind, &frame.payload))
-                        }
-                        FrameType::Stdin | FrameType::Control | FrameType::Exit => Ok(()),
-                    };
-                    if let Err(error) = kept {
-                        warn!("cannot keep a workload's output: {error}");
-                        return;
-                    }
-                    if is_last {
-                        log.close();
-                        return;
-                    }
-                }
-                Err(error) => {
-                    warn!("a workload's output is broken: {error}");
-                    return;
-                }
-            }
+        match keep_frames(&mut decoder, &log) {
+            Ok(Kept::More) => {}
+            Ok(Kept::Last) => return log.close(),
+            Err(error) => return warn!("a workload's output is broken: {error}"),
         }
     }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Kept {
+    More,
+    Last,
+}
+
+/// Keeps all whole frames. What cannot be written is lost, and the program goes on: the log's next frame says so.
+fn keep_frames(decoder: &mut FrameDecoder, log: &OutputLog) -> Result<Kept, FrameError> {
+    while let Some(frame) = decoder.next_frame()? {
+        match frame.kind {
+            FrameType::Stdout | FrameType::Stderr => {
+                if let Err(error) = log.append(&encode_frame(frame.kind, &frame.payload)) {
+                    warn!("cannot keep a workload's output: {error}");
+                }
+            }
+            FrameType::Stdin | FrameType::Control => {}
+            FrameType::Exit => return Ok(Kept::Last),
+        }
+    }
+    Ok(Kept::More)
 }
 
 #[cfg(test)]
@@ -273,5 +335,133 @@ mod tests {
         let mut reader = OutputLog::ended(dir.path()).read();
         reader.next(true).await.unwrap().unwrap();
         assert!(reader.next(true).await.is_none(), "following an ended log ends");
+    }
+
+    #[tokio::test]
+    async fn a_late_frame_does_not_open_a_closed_log_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = OutputLog::new(dir.path());
+        log.append(b"one").unwrap();
+        log.close();
+        log.append(b"two").unwrap();
+        let mut reader = log.read();
+        assert_eq!(reader.next(true).await.unwrap().unwrap(), b"onetwo");
+        let extent = *reader.extent.borrow();
+        assert!(extent.closed, "a follower would wait for ever");
+    }
+
+    fn note_of(bytes: usize) -> Vec<u8> {
+        let note = format!("[plfm: {bytes} bytes of output could not be written]\n");
+        encode_frame(FrameType::Stderr, note.as_bytes())
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_refused_is_told_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = OutputLog::new(dir.path());
+        let obstacle = dir.path().join("output.frames");
+        fs::create_dir(&obstacle).unwrap();
+        log.append(b"lost").unwrap_err();
+        log.append(b"lost too").unwrap_err();
+        fs::remove_dir(&obstacle).unwrap();
+        log.append(b"kept").unwrap();
+        assert_eq!(
+            drain(log.read()).await,
+            [note_of(12).as_slice(), b"kept"].concat()
+        );
+    }
+
+    #[tokio::test]
+    async fn what_was_lost_at_the_end_is_told_at_the_close() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = OutputLog::new(dir.path());
+        let obstacle = dir.path().join("output.frames");
+        fs::create_dir(&obstacle).unwrap();
+        log.append(b"lost").unwrap_err();
+        fs::remove_dir(&obstacle).unwrap();
+        log.close();
+        assert_eq!(drain(log.read()).await, note_of(4));
+    }
+
+    /// Names this process as one whose files have at most 4 KiB.
+    const SMALL_FILES: &str = "PLFM_TEST_SMALL_FILES";
+
+    /// The limit is a process's, so the process is one of its own: this test again, under a shell's `ulimit`.
+    #[test]
+    fn a_frame_that_fits_in_part_leaves_nothing_behind() {
+        if std::env::var_os(SMALL_FILES).is_some() {
+            return write_beyond_the_limit();
+        }
+        // The signal is ignored, as the agent's disk has none: the write fails with an error.
+        let limited = "trap '' XFSZ; ulimit -f 8; exec \"$0\" --exact \"$1\"";
+        let name = "instance::output::tests::a_frame_that_fits_in_part_leaves_nothing_behind";
+        let status = std::process::Command::new("sh")
+            .args(["-c", limited])
+            .arg(std::env::current_exe().unwrap())
+            .arg(name)
+            .env(SMALL_FILES, "1")
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "{status}");
+    }
+
+    fn write_beyond_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = OutputLog::new(dir.path());
+        let length = || fs::metadata(dir.path().join("output.frames")).unwrap().len();
+        log.append(&[1; 3_000]).unwrap();
+        // The limit is 4 or 8 KiB: the unit of `ulimit -f` is the shell's.
+        log.append(&[2; 6_000]).unwrap_err();
+        assert_eq!(length(), 3_000);
+        log.append(&[3; 100]).unwrap();
+        assert_eq!(length(), 3_000 + note_of(6_000).len() as u64 + 100);
+    }
+
+    fn listen(dir: &Path) -> VsockListener {
+        plfm_vmm::VsockPath::in_dir(dir).unwrap().listen(1).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_collection_ends_with_a_guest_that_never_dialled() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = CancellationToken::new();
+        let (listener, log) = (listen(dir.path()), OutputLog::new(dir.path()));
+        let collection = tokio::spawn(collect(listener, log, gone.clone()));
+        gone.cancel();
+        collection.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_guest_sent_before_it_was_gone_is_kept() {
+        use tokio::io::AsyncWriteExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let gone = CancellationToken::new();
+        let (listener, log) = (listen(dir.path()), OutputLog::new(dir.path()));
+        let frame = encode_frame(FrameType::Stdout, b"last words");
+        let mut guest = tokio::net::UnixStream::connect(dir.path().join("v.sock_1"))
+            .await
+            .unwrap();
+        guest.write_all(&frame).await.unwrap();
+        drop(guest);
+        gone.cancel();
+        collect(listener, log.clone(), gone).await;
+        assert_eq!(drain(log.read()).await, frame);
+    }
+
+    #[tokio::test]
+    async fn a_second_connection_finds_nobody() {
+        use tokio::io::AsyncWriteExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let (listener, log) = (listen(dir.path()), OutputLog::new(dir.path()));
+        let socket = dir.path().join("v.sock_1");
+        let collection = tokio::spawn(collect(listener, log.clone(), CancellationToken::new()));
+        let mut guest = tokio::net::UnixStream::connect(&socket).await.unwrap();
+        let frame = encode_frame(FrameType::Stdout, b"up");
+        guest.write_all(&frame).await.unwrap();
+        assert_eq!(log.read().next(true).await.unwrap().unwrap(), frame);
+        tokio::net::UnixStream::connect(&socket).await.unwrap_err();
+        drop(guest);
+        collection.await.unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! What to boot: only from an installed release, whose bytes were verified just now.
 
+use std::net::Ipv6Addr;
 use std::path::Path;
 use std::time::Instant;
 
@@ -7,8 +8,8 @@ use jiff::Timestamp;
 use plfm_api::{CreateInstance, HostTimings, Instance, InstanceState, VolumeMode};
 use plfm_cache::{InstalledRelease, OpenPair};
 use plfm_guest_protocol::{
-    CONFIG_VERSION, Config, EXEC_PORT, ExecService, MountMode, Network, OUTPUT_PORT, OutputStream, Secrets,
-    Sensitive, VolumeMount, Workload,
+    CONFIG_VERSION, Config, EXEC_PORT, ExecService, MountMode, Network, OUTPUT_PORT, OutputStream, Rlimit,
+    Secrets, Sensitive, VolumeMount, Workload,
 };
 use plfm_release::KernelFormat;
 use plfm_vmm::{Disk, DiskAccess};
@@ -21,6 +22,10 @@ use crate::problem::{ApiError, chain};
 const VOLUMES_MAX: usize = 3;
 const MEMORY_MIB: std::ops::RangeInclusive<u32> = 64..=65_536;
 const SCRATCH_MIB: std::ops::RangeInclusive<u32> = 8..=1_048_576;
+/// No address has a longer text.
+const LONGEST_ADDRESS: Ipv6Addr = Ipv6Addr::from_bits(u128::MAX);
+/// The config is one line of the control connection, and that has a limit.
+const TOO_LARGE: &str = "program, environment, secrets and volumes together have more than 1 MiB as JSON";
 
 /// Everything that is needed to boot one instance. The only way to have one is [`BootPlan::new`].
 pub struct BootPlan {
@@ -35,6 +40,8 @@ pub struct BootPlan {
     pub started: Instant,
     pub timings: HostTimings,
     pub address_suffix: [u8; 8],
+    /// Resolvers of the instance.
+    pub dns: Vec<std::net::IpAddr>,
 }
 
 impl BootPlan {
@@ -43,6 +50,7 @@ impl BootPlan {
         release: &InstalledRelease,
         release_reason: &'static str,
         request: CreateInstance,
+        dns: Vec<std::net::IpAddr>,
         started: Instant,
     ) -> Result<Self, ApiError> {
         check_request(&request)?;
@@ -78,12 +86,16 @@ impl BootPlan {
                 ..HostTimings::default()
             },
             address_suffix,
+            dns,
         };
         // What the guest would refuse is refused here, where somebody reads the answer.
         let config = plan.config(None);
         config
             .check(&plan.id)
             .map_err(|error| ApiError::invalid("instance_invalid", error.to_string()))?;
+        plan.config(Some(LONGEST_ADDRESS))
+            .check_size()
+            .map_err(|_| ApiError::invalid("instance_invalid", TOO_LARGE))?;
         if let Some(secrets) = &plan.request.secrets {
             plfm_guest_protocol::SecretsFile::parse(secrets.as_bytes())
                 .map_err(|error| ApiError::invalid("secrets_invalid", error.to_string()))?;
@@ -108,11 +120,12 @@ impl BootPlan {
             no_network: setting.no_network.map(str::to_owned),
             boot: None,
             exit: None,
+            end_unsaved: false,
         }
     }
 
     /// What the guest is told to be.
-    pub fn config(&self, address: Option<std::net::Ipv6Addr>) -> Config {
+    pub fn config(&self, address: Option<Ipv6Addr>) -> Config {
         let workload = &self.request.workload;
         let env = workload
             .env
@@ -140,15 +153,20 @@ impl BootPlan {
             gateway_ipv6: GATEWAY,
             prefix_len: 128,
             mtu: u32::from(MTU),
-            dns: Vec::new(),
+            dns: self.dns.clone(),
             hostname: self.id.to_ascii_lowercase(),
         });
+        let owner = self.request.secrets_owner.unwrap_or_default();
         let secrets = self.request.secrets.as_ref().map(|data| Secrets {
             required: true,
             path: "/run/secrets/platform.env".to_owned(),
-            mode: "0400".to_owned(),
-            owner_uid: 0,
-            owner_gid: 0,
+            mode: self
+                .request
+                .secrets_mode
+                .clone()
+                .unwrap_or_else(|| "0400".to_owned()),
+            owner_uid: owner.uid,
+            owner_gid: owner.gid,
             format: None,
             bundle_version_id: None,
             data: Some(Sensitive::new(data.clone())),
@@ -157,7 +175,7 @@ impl BootPlan {
             config_version: CONFIG_VERSION.to_owned(),
             instance_id: self.id.clone(),
             generation: 1,
-            required_features: vec!["output_stream".to_owned()],
+            required_features: required_features(workload),
             workload: Workload {
                 argv: workload.argv.clone(),
                 cwd: workload.cwd.clone().unwrap_or_else(|| "/".to_owned()),
@@ -165,7 +183,7 @@ impl BootPlan {
                 uid: 0,
                 gid: 0,
                 user: workload.user.clone(),
-                groups: Vec::new(),
+                groups: workload.groups.clone(),
                 stdin: false,
                 tty: workload.tty,
                 stop_signal: workload
@@ -173,7 +191,8 @@ impl BootPlan {
                     .clone()
                     .unwrap_or_else(|| "SIGTERM".to_owned()),
                 stop_grace_seconds: self.stop_grace_seconds(),
-                rlimits: Vec::new(),
+                rlimits: workload.rlimits.iter().map(rlimit).collect(),
+                pids_max: workload.pids_max,
             },
             network,
             mounts: mounts.collect(),
@@ -219,6 +238,22 @@ impl BootPlan {
     }
 }
 
+/// What a guest init that does not know it must refuse rather than leave out.
+fn required_features(workload: &plfm_api::Workload) -> Vec<String> {
+    let features = [
+        ("output_stream", true),
+        ("rlimits", !workload.rlimits.is_empty()),
+        ("pids_max", workload.pids_max.is_some()),
+    ];
+    let needed = features.into_iter().filter(|(_, needed)| *needed);
+    needed.map(|(name, _)| name.to_owned()).collect()
+}
+
+fn rlimit(limit: &plfm_api::Rlimit) -> Rlimit {
+    let plfm_api::Rlimit { name, soft, hard } = limit.clone();
+    Rlimit { name, soft, hard }
+}
+
 /// Microseconds since `start`.
 pub fn elapsed_us(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
@@ -236,6 +271,12 @@ fn check_request(request: &CreateInstance) -> Result<(), ApiError> {
         return Err(ApiError::invalid(
             "too_many_volumes",
             format!("an instance has at most {VOLUMES_MAX} volumes"),
+        ));
+    }
+    if request.secrets.is_none() && (request.secrets_mode.is_some() || request.secrets_owner.is_some()) {
+        return Err(ApiError::invalid(
+            "instance_invalid",
+            "secrets_mode and secrets_owner are of no use without secrets",
         ));
     }
     let resources = request.resources;

@@ -2,9 +2,9 @@
 //!
 //! An exit is durable here before the guest is let go, so an instance never counts as stopped without one.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -12,10 +12,16 @@ use plfm_api::{Instance, InstanceExit, InstanceState};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use crate::durable;
+
+use super::verdict::exit_told_in;
 use super::{Handle, ended_handle};
 
-/// Instances that are over and still listed, at most; older ones are forgotten at the agent's start.
+/// Instances that are over and still listed, at most: a few pages for people. Those that ended first are forgotten.
 const ENDED_KEPT_MAX: usize = 100;
+
+/// How much of a console's end is searched for an exit, in bytes: guest init's line is among the last.
+const CONSOLE_TAIL_BYTES: u64 = 16 * 1024;
 
 /// A process, by number and start time: numbers are used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +34,7 @@ pub struct ProcessId {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
     pub instance: Instance,
+    /// The VMM first.
     #[serde(default)]
     pub processes: Vec<ProcessId>,
     #[serde(default)]
@@ -46,8 +53,12 @@ impl ProcessId {
         Some(Self { pid, start_ticks })
     }
 
+    fn is_there(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
     fn kill(self) {
-        if Self::of(self.pid) == Some(self)
+        if self.is_there()
             && let Some(pid) = i32::try_from(self.pid)
                 .ok()
                 .and_then(rustix::process::Pid::from_raw)
@@ -60,13 +71,7 @@ impl ProcessId {
 
 /// Writes the record, whole and synced. Blocking.
 pub fn save(dir: &Path, record: &Record) -> std::io::Result<()> {
-    let temporary = dir.join("instance.json.new");
-    let mut file = File::create(&temporary)?;
-    serde_json::to_writer_pretty(&mut file, record)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&temporary, dir.join("instance.json"))?;
-    File::open(dir)?.sync_all()
+    durable::replace_json(dir, "instance.json", record)
 }
 
 /// Where the console's output is: in the run directory while the VM runs, in the instance's directory afterwards.
@@ -87,39 +92,45 @@ pub async fn recover(instances_dir: &Path) -> BTreeMap<String, Handle> {
         .unwrap_or_default();
     records
         .into_iter()
-        .map(|(dir, view)| (view.id.clone(), ended_handle(view, &dir)))
+        .map(|(view, dir)| (view.id.clone(), ended_handle(view, &dir)))
         .collect()
 }
 
-fn recover_blocking(instances_dir: &Path) -> Vec<(PathBuf, Instance)> {
+fn recover_blocking(instances_dir: &Path) -> Vec<(Instance, PathBuf)> {
     let Ok(entries) = fs::read_dir(instances_dir) else {
         return Vec::new();
     };
-    let mut dirs: Vec<PathBuf> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .collect();
-    // Ids are ULIDs: the newest sort last.
-    dirs.sort();
     let mut kept = Vec::new();
-    for dir in dirs.into_iter().rev() {
+    for dir in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
         match load(&dir) {
-            Some(record) => {
-                // Whatever its age: what it left running is ended.
-                let instance = settle(&dir, record);
-                if kept.len() < ENDED_KEPT_MAX {
-                    kept.push((dir, instance))
-                } else {
-                    forget(&dir)
-                }
-            }
+            // Whatever its age: what it left running is ended.
+            Some(record) => kept.push((settle(&dir, record), dir)),
             None => forget(&dir),
         }
     }
+    let surplus = surplus(kept.iter().map(|(instance, _)| instance));
+    let (forgotten, kept): (Vec<_>, Vec<_>) = kept
+        .into_iter()
+        .partition(|(instance, _)| surplus.contains(&instance.id));
+    forgotten.iter().for_each(|(_, dir)| forget(dir));
     kept
 }
 
-fn forget(dir: &Path) {
-    if let Err(error) = fs::remove_dir_all(dir) {
+/// The instances to forget: those that are over, less the [`ENDED_KEPT_MAX`] that ended last.
+pub fn surplus<'a>(instances: impl IntoIterator<Item = &'a Instance>) -> BTreeSet<String> {
+    let over = instances.into_iter().filter(|instance| instance.state.is_over());
+    let mut ended: Vec<_> = over.map(|instance| (instance.ended_at, &instance.id)).collect();
+    ended.sort_unstable();
+    let surplus = ended.len().saturating_sub(ENDED_KEPT_MAX);
+    let first = ended.into_iter().take(surplus);
+    first.map(|(_, id)| id.clone()).collect()
+}
+
+/// Removes what is on disk of an instance. Blocking.
+pub fn forget(dir: &Path) {
+    if let Err(error) = fs::remove_dir_all(dir)
+        && error.kind() != ErrorKind::NotFound
+    {
         warn!(dir = %dir.display(), "cannot remove what is left of an instance: {error}");
     }
 }
@@ -133,6 +144,8 @@ fn settle(dir: &Path, mut record: Record) -> Instance {
     if record.instance.state.is_over() {
         return record.instance;
     }
+    // Of a VM that ended by itself the console may say how its workload did; one that is killed here did not end.
+    let ended_itself = record.processes.first().is_some_and(|vmm| !vmm.is_there());
     record.processes.iter().for_each(|process| process.kill());
     if let Some(tap) = &record.tap
         && plfm_vmm::tap::exists(tap)
@@ -152,16 +165,16 @@ fn settle(dir: &Path, mut record: Record) -> Instance {
         InstanceState::Failed
     };
     instance.ended_at = Some(Timestamp::now());
-    if instance.exit.is_none() {
-        let reason = Some("agent_restarted".to_owned());
-        instance.exit = Some(InstanceExit {
-            exit_code: None,
-            signal: None,
-            oom_killed: false,
-            duration_ms: 0,
-            reason,
-        });
+    if instance.exit.is_none() && ended_itself {
+        instance.exit = exit_told_in(&console_tail(&dir.join("console.log")));
     }
+    instance.exit.get_or_insert_with(|| InstanceExit {
+        exit_code: None,
+        signal: None,
+        oom_killed: false,
+        duration_ms: 0,
+        reason: Some("agent_restarted".to_owned()),
+    });
     let (processes, tap, run_dir) = (Vec::new(), None, None);
     let settled = Record {
         instance: record.instance,
@@ -175,9 +188,103 @@ fn settle(dir: &Path, mut record: Record) -> Instance {
     settled.instance
 }
 
+/// The end of a console's log, as text; empty, if there is none.
+fn console_tail(path: &Path) -> String {
+    let read = || {
+        let mut file = fs::File::open(path)?;
+        let start = file.metadata()?.len().saturating_sub(CONSOLE_TAIL_BYTES);
+        file.seek(SeekFrom::Start(start))?;
+        let mut bytes = Vec::new();
+        file.take(CONSOLE_TAIL_BYTES).read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn record(id: &str, state: InstanceState, ended_at: Option<i64>) -> Record {
+        let view = serde_json::json!({
+            "id": id, "state": state, "release": "6.1.50-20251217a+guestinit-1.0.0-20251217a", "release_reason": "current",
+            "argv": [], "created_at": "2026-01-01T00:00:00Z",
+            "ended_at": ended_at.map(|second| Timestamp::from_second(second).unwrap()),
+            "boot": {"release": "6.1.50-20251217a+guestinit-1.0.0-20251217a", "outcome": "ready", "stages": [], "host": {"verified_us": 0}},
+        });
+        Record {
+            instance: serde_json::from_value(view).unwrap(),
+            processes: Vec::new(),
+            tap: None,
+            run_dir: None,
+        }
+    }
+
+    #[test]
+    fn those_that_ended_first_are_forgotten_whatever_their_age() {
+        let ended = |id: usize, second: i64| {
+            record(&format!("{id:03}"), InstanceState::Stopped, Some(second)).instance
+        };
+        let mut all: Vec<Instance> = (0..100).map(|n| ended(n, 1_000 - n as i64)).collect();
+        all.push(record("running", InstanceState::Running, None).instance);
+        assert_eq!(surplus(&all), BTreeSet::new());
+        all.push(ended(100, 2_000));
+        assert_eq!(surplus(&all), BTreeSet::from(["099".to_owned()]));
+        // The oldest of all, which has ended just now, stays.
+        all.push(ended(0, 3_000));
+        assert_eq!(
+            surplus(&all),
+            BTreeSet::from(["099".to_owned(), "098".to_owned()])
+        );
+    }
+
+    #[test]
+    fn records_beyond_the_limit_are_gone_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..102 {
+            let dir = dir.path().join(format!("{n:03}"));
+            fs::create_dir(&dir).unwrap();
+            save(&dir, &record(&format!("{n:03}"), InstanceState::Stopped, Some(n))).unwrap();
+        }
+        assert_eq!(recover_blocking(dir.path()).len(), ENDED_KEPT_MAX);
+        let left = |name: &str| dir.path().join(name).exists();
+        assert!(!left("000") && !left("001") && left("002") && left("101"));
+    }
+
+    /// What settles an instance whose VMM was `vmm` and whose console told of an exit.
+    fn settle_with(vmm: ProcessId) -> InstanceExit {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("run");
+        fs::create_dir(&run_dir).unwrap();
+        let told = "noise\nguest-init: workload exited: exit_code=7 duration_ms=12 reason=workload_crashed\n";
+        fs::write(run_dir.join("console.log"), told).unwrap();
+        let mut record = record("i-1", InstanceState::Running, None);
+        record.processes = vec![vmm];
+        record.run_dir = Some(run_dir);
+        settle(dir.path(), record).exit.unwrap()
+    }
+
+    #[test]
+    fn an_end_that_only_the_console_tells_is_known_after_a_restart() {
+        let gone = ProcessId {
+            pid: std::process::id(),
+            start_ticks: 0,
+        };
+        let exit = settle_with(gone);
+        assert_eq!((exit.exit_code, exit.duration_ms), (Some(7), 12));
+        assert_eq!(exit.reason.as_deref(), Some("workload_crashed"));
+    }
+
+    #[test]
+    fn a_vm_that_the_restart_had_to_end_has_no_exit_of_its_own() {
+        let mut vmm = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let exit = settle_with(ProcessId::of(vmm.id()).unwrap());
+        assert_eq!(
+            (exit.exit_code, exit.reason.as_deref()),
+            (None, Some("agent_restarted"))
+        );
+        vmm.wait().unwrap();
+    }
 
     #[test]
     fn a_process_is_told_from_a_later_one_with_its_number() {

@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use plfm_api::{BootOutcome, BootReport, HostTimings, Instance, InstanceExit, InstanceState};
-use plfm_guest_protocol::{CONTROL_PORT, Exit, HostEvent, OUTPUT_PORT, ProtocolError};
+use plfm_guest_protocol::{CONTROL_PORT, Config, Exit, HostEvent, OUTPUT_PORT, ProtocolError};
 use plfm_vmm::{Vm, VmConfig, VmImage, VsockListener, VsockPath};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use tracing::{info, warn};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
 
 use super::conversation::{Conversation, ConversationError};
 use super::output::{self, OutputLog};
@@ -27,7 +29,7 @@ use super::plan::{BootPlan, elapsed_us};
 use super::prepare::{Prepared, prepare};
 use super::record::{ProcessId, Record, save};
 use super::verdict::{
-    Unready, cancelled_by, console_end, ended_early, failed, lost, stage_timings, unexpected,
+    Unready, cancelled_by, console_end, ended_early, exit_told_in, failed, lost, stage_timings, unexpected,
 };
 use super::{Command, Setting};
 use crate::problem::chain;
@@ -39,8 +41,16 @@ const HELLO_PATIENCE_EMULATED: Duration = Duration::from_secs(60);
 const READY_PATIENCE: Duration = Duration::from_secs(150);
 /// From the guest's last word to the end of the VM: volumes are unmounted in it.
 const GONE_PATIENCE: Duration = Duration::from_secs(45);
-/// Beyond the grace period, for the guest to kill and report.
-const STOP_MARGIN: Duration = Duration::from_secs(15);
+/// Beyond the grace period, for the guest to kill, unmount and report: it gives itself 30 s for that (docs/guest.md, "The
+/// end"), and who kills it earlier loses its report and leaves volumes mounted.
+const STOP_MARGIN: Duration = Duration::from_secs(40);
+/// How long the guest may take to read one command. It reads them at once; the socket takes thousands.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
+/// From the end of the VM to the end of its output. All of it is in the socket's buffer by then.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the record of an end is tried to be written, in all, and the pause between two attempts.
+const SAVE_PATIENCE: Duration = Duration::from_secs(60);
+const SAVE_PAUSE: Duration = Duration::from_millis(200);
 
 struct Run {
     plan: BootPlan,
@@ -49,9 +59,19 @@ struct Run {
     publish: watch::Sender<Instance>,
     commands: mpsc::Receiver<Command>,
     output: OutputLog,
+    collection: Option<Collection>,
     timings: HostTimings,
     processes: Vec<ProcessId>,
     tap: Option<String>,
+    /// When the end is no longer tried to be written, once there is one.
+    save_by: Option<Instant>,
+}
+
+/// The task that takes the workload's output.
+struct Collection {
+    task: JoinHandle<()>,
+    /// Tells it that the guest is gone.
+    gone: CancellationToken,
 }
 
 /// Runs an instance from its plan to its end.
@@ -72,12 +92,14 @@ pub async fn run(
         publish,
         commands,
         output,
+        collection: None,
         timings,
         processes,
         tap,
+        save_by: None,
     };
     run.live().await;
-    run.output.close();
+    run.end_output().await;
     run.view.ended_at = Some(Timestamp::now());
     let state = if matches!(&run.view.boot, Some(boot) if boot.outcome == BootOutcome::Ready || boot.outcome == BootOutcome::Cancelled)
     {
@@ -87,7 +109,9 @@ pub async fn run(
     };
     run.processes.clear();
     run.tap = None;
-    run.enter(state).await;
+    run.view.state = state;
+    run.save_end().await;
+    run.publish.send_replace(run.view.clone());
 }
 
 impl Run {
@@ -111,6 +135,23 @@ impl Run {
             Ok((vm, conversation)) => self.supervise(vm, conversation).await,
             Err(unready) => self.fail(unready),
         }
+    }
+
+    /// Takes what is left of the output, now that the VM is gone, and closes the log.
+    async fn end_output(&mut self) {
+        if let Some(Collection { mut task, gone }) = self.collection.take() {
+            gone.cancel();
+            if timeout(OUTPUT_PATIENCE, &mut task).await.is_err() {
+                warn!(
+                    instance = self.plan.id,
+                    "the output's connection outlives the VM: given up"
+                );
+                task.abort();
+                // An abort is done when the task is, and only then does nothing more come.
+                let _ = task.await;
+            }
+        }
+        self.output.close();
     }
 
     fn fail(&mut self, unready: Unready) {
@@ -151,7 +192,7 @@ impl Run {
         self.publish.send_replace(self.view.clone());
     }
 
-    async fn save(&self) {
+    async fn save(&self) -> bool {
         let record = Record {
             instance: self.view.clone(),
             processes: self.processes.clone(),
@@ -160,11 +201,28 @@ impl Run {
         };
         let dir = self.setting.dir.clone();
         let saved = tokio::task::spawn_blocking(move || save(&dir, &record)).await;
-        if let Ok(Err(error)) = saved {
+        if let Ok(Err(error)) = &saved {
             warn!(
                 instance = self.plan.id,
                 "cannot write the instance's record: {error}"
             );
+        }
+        matches!(saved, Ok(Ok(())))
+    }
+
+    /// Writes the record of an end until it is written: an instance does not count as over before that. A disk that is
+    /// full for longer than [`SAVE_PATIENCE`] must not keep the agent from ending, so then the view and the log have to
+    /// do. Commands wait in the meantime: there is nothing left to stop.
+    async fn save_end(&mut self) {
+        let give_up_at = *self.save_by.get_or_insert_with(|| Instant::now() + SAVE_PATIENCE);
+        self.view.end_unsaved = false;
+        while !self.save().await {
+            if Instant::now() >= give_up_at {
+                error!(instance = self.plan.id, exit = ?self.view.exit, "the end is on no disk");
+                self.view.end_unsaved = true;
+                return;
+            }
+            tokio::time::sleep(SAVE_PAUSE).await;
         }
     }
 
@@ -191,7 +249,9 @@ impl Run {
         self.timings.started_us = Some(elapsed_us(self.plan.started));
         self.processes = vm.pids().iter().filter_map(|pid| ProcessId::of(*pid)).collect();
         self.enter(InstanceState::Booting).await;
-        tokio::spawn(output::collect(output, self.output.clone()));
+        let gone = CancellationToken::new();
+        let task = tokio::spawn(output::collect(output, self.output.clone(), gone.clone()));
+        self.collection = Some(Collection { task, gone });
         let result = self.reach_ready(&vm, &control, prepared).await;
         match result {
             Ok(conversation) => Ok((vm, conversation)),
@@ -254,9 +314,26 @@ impl Run {
             HostEvent::Hello(hello) if hello.instance_id == self.plan.id => {
                 self.timings.hello_us = Some(elapsed_us(self.plan.started));
             }
+            // It failed before it could read who it is: its next word says how.
+            HostEvent::Hello(hello) if hello.is_nameless() => {
+                let silent = Unready::new(
+                    BootOutcome::Failed,
+                    "instance_unknown",
+                    "the guest does not know which instance it is",
+                );
+                return Err(
+                    match self.next_event(vm, &mut conversation, hello_by, silent).await? {
+                        HostEvent::Failed { failure, stages } => {
+                            failed(failure, &stages, self.plan.has_own_scratch())
+                        }
+                        other => unexpected(&other),
+                    },
+                );
+            }
             HostEvent::Hello(_) => {
+                let detail = "this socket belongs to another instance";
                 let _ = conversation
-                    .reject("instance_unknown", "this socket belongs to another instance")
+                    .reject("instance_unknown", detail, Instant::now() + COMMAND_PATIENCE)
                     .await;
                 return Err(Unready::new(
                     BootOutcome::Failed,
@@ -269,11 +346,8 @@ impl Run {
         let config = self
             .plan
             .config(prepared.network.as_ref().map(|network| network.address));
-        conversation
-            .send_config(&config)
-            .await
-            .map_err(|error| lost(&error))?;
         let ready_by = Instant::now() + READY_PATIENCE;
+        self.send_config(vm, &mut conversation, &config, ready_by).await?;
         loop {
             let late = Unready::new(
                 BootOutcome::Failed,
@@ -303,6 +377,46 @@ impl Run {
                     return Err(failed(failure, &stages, self.plan.has_own_scratch()));
                 }
                 other @ (HostEvent::Hello(_) | HostEvent::Exited(_)) => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Sends the config, which may be larger than what a socket takes at once.
+    async fn send_config(
+        &mut self,
+        vm: &Vm,
+        conversation: &mut Conversation,
+        config: &Config,
+        by: Instant,
+    ) -> Result<(), Unready> {
+        let sending = conversation.send_config(config, by);
+        tokio::pin!(sending);
+        let sent = loop {
+            tokio::select! {
+                sent = &mut sending => break sent,
+                command = self.commands.recv() => cancelled_by(command)?,
+            }
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            Err(ConversationError::Deaf) => Err(Unready::new(
+                BootOutcome::Failed,
+                "boot_timeout",
+                "the guest did not read its config",
+            )),
+            Err(error) => Err(self.broken(vm, &error).await),
+        }
+    }
+
+    /// Why the conversation broke before ready. The VM's end explains a lost connection better than the connection does.
+    async fn broken(&self, vm: &Vm, error: &ConversationError) -> Unready {
+        match error {
+            ConversationError::Protocol(_) => lost(error),
+            ConversationError::Closed | ConversationError::Deaf | ConversationError::Stream(_) => {
+                match timeout(GONE_PATIENCE, vm.wait()).await {
+                    Ok(exit) => ended_early(&exit, self.plan.has_own_scratch()),
+                    Err(_) => lost(error),
+                }
             }
         }
     }
@@ -349,19 +463,20 @@ impl Run {
                     "the guest speaks protocol {guest}, its manifest says {}",
                     self.plan.release.protocol()
                 );
-                let _ = conversation.reject("guest_init_protocol_mismatch", &detail).await;
+                let _ = conversation
+                    .reject(
+                        "guest_init_protocol_mismatch",
+                        &detail,
+                        Instant::now() + COMMAND_PATIENCE,
+                    )
+                    .await;
                 Err(Unready::new(
                     BootOutcome::ProtocolMismatch,
                     "guest_init_protocol_mismatch",
                     detail,
                 ))
             }
-            Err(error @ ConversationError::Protocol(_)) => Err(lost(&error)),
-            // The VM's end explains a lost connection better than the connection does.
-            Err(error) => match timeout(GONE_PATIENCE, vm.wait()).await {
-                Ok(exit) => Err(ended_early(&exit, self.plan.has_own_scratch())),
-                Err(_) => Err(lost(&error)),
-            },
+            Err(error) => Err(self.broken(vm, &error).await),
         }
     }
 
@@ -369,12 +484,6 @@ impl Run {
     async fn supervise(&mut self, vm: Vm, mut conversation: Conversation) {
         let mut kill_at: Option<Instant> = None;
         let exit = loop {
-            let kill = async {
-                match kill_at {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 event = conversation.next_event() => match event {
                     Ok(HostEvent::Exited(exit)) => break Some(exit),
@@ -382,28 +491,14 @@ impl Run {
                     Err(error) => {
                         // Without a conversation the workload may still run; its VM's end is the next news.
                         warn!(instance = self.plan.id, "{}", chain(&error));
-                        self.outlive_conversation(&vm, kill_at).await;
+                        self.outlive_conversation(&vm, &mut kill_at).await;
                         break None;
                     }
                 },
                 Some(command) = self.commands.recv() => {
-                    let sent = match command {
-                        Command::Stop { grace_seconds } => {
-                            let grace = grace_seconds.unwrap_or(self.plan.stop_grace_seconds());
-                            // A later stop can only hurry.
-                            let by = Instant::now() + Duration::from_secs(u64::from(grace)) + STOP_MARGIN;
-                            kill_at = Some(kill_at.map_or(by, |at| at.min(by)));
-                            let sent = conversation.stop(grace_seconds).await;
-                            self.enter(InstanceState::Stopping).await;
-                            sent
-                        }
-                        Command::Signal { signal } => conversation.signal(&signal).await,
-                    };
-                    if let Err(error) = sent {
-                        warn!(instance = self.plan.id, "cannot reach the guest: {}", chain(&error));
-                    }
+                    self.pass_on(command, &mut conversation, &mut kill_at).await;
                 }
-                () = kill => {
+                () = until(kill_at) => {
                     warn!(instance = self.plan.id, "the guest did not stop in time: killed");
                     break None;
                 }
@@ -413,7 +508,7 @@ impl Run {
             Some(exit) => {
                 self.view.exit = Some(instance_exit(exit));
                 // Durable before the guest is let go: closing the connection is what it waits for.
-                self.save().await;
+                self.save_end().await;
                 drop(conversation);
                 if timeout(GONE_PATIENCE, vm.wait()).await.is_err() {
                     warn!(
@@ -434,32 +529,84 @@ impl Run {
                     instance = self.plan.id,
                     reason, "the VM ended without a report: {end}"
                 );
-                let reason = Some(reason.to_owned());
-                self.view.exit = Some(InstanceExit {
-                    exit_code: None,
-                    signal: None,
-                    oom_killed: false,
-                    duration_ms: 0,
-                    reason,
+                // Guest init says on the console too how the workload ended.
+                self.view.exit = exit_told_in(&end.console_tail).or_else(|| {
+                    Some(InstanceExit {
+                        exit_code: None,
+                        signal: None,
+                        oom_killed: false,
+                        duration_ms: 0,
+                        reason: Some(reason.to_owned()),
+                    })
                 });
             }
         }
         info!(instance = self.plan.id, exit = ?self.view.exit, "over");
     }
 
-    async fn outlive_conversation(&mut self, vm: &Vm, mut kill_at: Option<Instant>) {
-        loop {
-            let deadline = kill_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
-            tokio::select! {
-                _ = timeout_at(deadline, vm.wait()) => {
-                    if kill_at.is_some() || vm.exit().is_some() {
-                        return;
-                    }
+    /// Gives the guest a command. One that cannot even be told to stop is stopped by its VM's end.
+    async fn pass_on(
+        &mut self,
+        command: Command,
+        conversation: &mut Conversation,
+        kill_at: &mut Option<Instant>,
+    ) {
+        let told_by = Instant::now() + COMMAND_PATIENCE;
+        let told = match command {
+            Command::Stop { grace_seconds } => {
+                let grace = grace_seconds.unwrap_or(self.plan.stop_grace_seconds());
+                let margin = Duration::from_secs(u64::from(grace)) + STOP_MARGIN;
+                hurry(kill_at, Instant::now() + margin);
+                let told = conversation.stop(grace_seconds, told_by).await;
+                if matches!(&told, Err(ConversationError::Deaf)) {
+                    hurry(kill_at, Instant::now());
                 }
-                Some(_) = self.commands.recv() => kill_at = Some(Instant::now()),
+                self.enter(InstanceState::Stopping).await;
+                told
+            }
+            Command::Signal { signal } => conversation.signal(&signal, told_by).await,
+        };
+        if let Err(error) = told {
+            warn!(
+                instance = self.plan.id,
+                "cannot reach the guest: {}",
+                chain(&error)
+            );
+        }
+    }
+
+    /// Waits for the end of a VM whose guest cannot be reached. All that can be done to it is to end it.
+    async fn outlive_conversation(&mut self, vm: &Vm, kill_at: &mut Option<Instant>) {
+        loop {
+            tokio::select! {
+                _ = vm.wait() => return,
+                () = until(*kill_at) => return,
+                Some(command) = self.commands.recv() => match command {
+                    Command::Stop { .. } => {
+                        hurry(kill_at, Instant::now());
+                        self.enter(InstanceState::Stopping).await;
+                    }
+                    Command::Signal { signal } => warn!(
+                        instance = self.plan.id,
+                        signal, "a signal was not delivered: the guest cannot be reached"
+                    ),
+                },
             }
         }
     }
+}
+
+/// Sleeps until the time that is set, if one is.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A later stop can only bring the end nearer.
+fn hurry(kill_at: &mut Option<Instant>, by: Instant) {
+    *kill_at = Some(kill_at.map_or(by, |at| at.min(by)));
 }
 
 fn instance_exit(exit: Exit) -> InstanceExit {

@@ -1,6 +1,6 @@
 //! How a boot ended that did not become ready, and whom that speaks against.
 
-use plfm_api::{BootOutcome, StageTiming};
+use plfm_api::{BootOutcome, InstanceExit, StageTiming};
 use plfm_guest_protocol::{Failure, HostEvent, Reason, Stage};
 use plfm_vmm::VmExit;
 
@@ -106,6 +106,7 @@ pub fn stage_timings(stages: &[plfm_guest_protocol::StageTiming]) -> Vec<StageTi
         stage: timing.stage.as_str().to_owned(),
         started_us: timing.started_us,
         finished_us: timing.finished_us,
+        cpu_us: timing.cpu_us,
     };
     stages.iter().map(convert).collect()
 }
@@ -153,6 +154,26 @@ pub fn ended_early(exit: &VmExit, own_scratch: bool) -> Unready {
     Unready::new(BootOutcome::VmmFailed, exit.cause.code(), detail)
 }
 
+/// How the workload ended, from the line that guest init prints last: for an exit whose report did not arrive.
+pub fn exit_told_in(console: &str) -> Option<InstanceExit> {
+    let line = console
+        .lines()
+        .rfind(|line| line.contains("guest-init: workload exited:"))?;
+    let words = || line.split_ascii_whitespace();
+    let field = |key: &str| words().find_map(|word| word.strip_prefix(key));
+    let number = |key: &str| field(key).and_then(|text| text.parse().ok());
+    let (exit_code, signal) = (number("exit_code="), number("signal="));
+    (exit_code.is_some() || signal.is_some()).then(|| InstanceExit {
+        exit_code,
+        signal,
+        oom_killed: words().any(|word| word == "oom_killed"),
+        duration_ms: field("duration_ms=")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0),
+        reason: field("reason=").map(str::to_owned),
+    })
+}
+
 pub fn console_end(text: &str) -> String {
     let printable = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
     let skip = text.trim().chars().count().saturating_sub(CONSOLE_DETAIL_MAX);
@@ -197,19 +218,46 @@ mod tests {
         assert_eq!(attribute(Stage::Network, Reason::NetConfigFailed, false), Failed);
     }
 
-    #[test]
-    fn a_failure_told_only_on_the_console_is_found_there() {
-        let text = "x\nguest-init: boot failed: stage=handshake reason=handshake_failed errno=104: cannot connect\n{}\n";
-        let exit = VmExit {
+    fn ended_with(console: &str) -> VmExit {
+        VmExit {
             cause: plfm_vmm::ExitCause::GuestReset,
             status: None,
             kernel_panic: None,
-            console_tail: text.to_owned(),
+            console_tail: console.to_owned(),
             console_truncated: false,
             stderr_tail: String::new(),
             ran_for: Duration::ZERO,
-        };
-        let unready = ended_early(&exit, false);
+        }
+    }
+
+    #[test]
+    fn an_exit_told_only_on_the_console_is_found_there() {
+        let told = "x\nguest-init: workload exited: exit_code=7 duration_ms=1234 reason=workload_crashed\n";
+        let exit = exit_told_in(told).unwrap();
+        assert_eq!(
+            (exit.exit_code, exit.signal, exit.oom_killed, exit.duration_ms),
+            (Some(7), None, false, 1234)
+        );
+        assert_eq!(exit.reason.as_deref(), Some("workload_crashed"));
+        let killed = "guest-init: workload exited: signal=9 oom_killed duration_ms=5\n";
+        let exit = exit_told_in(killed).unwrap();
+        assert_eq!(
+            (exit.exit_code, exit.signal, exit.oom_killed),
+            (None, Some(9), true)
+        );
+        for nothing in [
+            "",
+            "guest-init: workload exited: status unknown",
+            "workload exited: exit_code=1",
+        ] {
+            assert_eq!(exit_told_in(nothing), None, "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_told_only_on_the_console_is_found_there() {
+        let text = "x\nguest-init: boot failed: stage=handshake reason=handshake_failed errno=104: cannot connect\n{}\n";
+        let unready = ended_early(&ended_with(text), false);
         assert_eq!(
             (unready.stage, unready.errno),
             (Some(Stage::Handshake), Some(104))

@@ -1,10 +1,12 @@
-//! `/v1/releases`.
+//! `/v1/releases` and `/v1/registry`.
 
 use std::path::PathBuf;
 
 use axum::Json;
 use axum::extract::State;
-use plfm_api::{InstallRelease, Items, Release, SetCurrentRelease};
+use plfm_api::{
+    Collected, FetchRelease, InstallRelease, Items, PinRelease, Registry, Release, SetCurrentRelease,
+};
 
 use super::instances::Body;
 use crate::agent::{Agent, blocking};
@@ -38,4 +40,37 @@ pub async fn set_current(
     blocking(move || agent.set_current(&request.release))
         .await?
         .map(Json)
+}
+
+pub async fn fetch(
+    State(agent): State<Agent>,
+    Body(request): Body<FetchRelease>,
+) -> Result<Json<Release>, ApiError> {
+    // A task of its own: it goes on when the one who asked is gone.
+    let fetching = tokio::spawn(async move { agent.fetch(request).await });
+    let fetched = fetching.await;
+    fetched
+        .unwrap_or_else(|_| Err(ApiError::internal("internal", "the agent failed at this fetch")))
+        .map(Json)
+}
+
+pub async fn pin(
+    State(agent): State<Agent>,
+    Body(request): Body<PinRelease>,
+) -> Result<Json<Release>, ApiError> {
+    blocking(move || agent.pin(&request.release, request.pinned))
+        .await?
+        .map(Json)
+}
+
+pub async fn collect(State(agent): State<Agent>) -> Result<Json<Collected>, ApiError> {
+    blocking(move || agent.collect()).await?.map(Json)
+}
+
+pub async fn registry(State(agent): State<Agent>) -> Result<Json<Registry>, ApiError> {
+    agent.registry().await.map(Json)
+}
+
+pub async fn refresh_registry(State(agent): State<Agent>) -> Result<Json<Registry>, ApiError> {
+    agent.refresh_registry().await.map(Json)
 }

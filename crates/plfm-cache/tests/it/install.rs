@@ -429,7 +429,9 @@ fn a_full_disk_is_told_from_a_broken_one_and_leaves_no_trace() {
         let (cache, _) = Cache::open_on(disk, trust()).unwrap();
         let error = release.stage(&cache).unwrap_err();
         assert_eq!(error.code(), "cache_disk_full");
-        assert!(error.to_string().contains("/.staging/"), "{error}");
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("/.staging/"), "{cause}");
+        assert!(error.to_string().contains("more bytes are needed"), "{error}");
         assert_eq!(names(dir.path()), <[&str; 0]>::default());
         release.install(&cache).open().unwrap();
         drop(cache);

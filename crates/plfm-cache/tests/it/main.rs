@@ -9,10 +9,17 @@
 
 mod crash;
 mod current;
+mod faults;
 mod fixtures;
+mod gc;
 mod install;
+mod invariants;
+mod kill;
 mod properties;
 mod refusal;
 mod repair;
+mod scenario;
+mod scrub;
 mod test_disk;
+mod unchanged;
 mod verify_at_use;

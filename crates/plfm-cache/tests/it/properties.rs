@@ -90,7 +90,8 @@ proptest! {
 
     #[test]
     fn any_damage_is_found_or_harmless_and_a_new_delivery_mends_it(
-        damages in prop::collection::vec((any::<Index>(), damage()), 1..5)
+        damages in prop::collection::vec((any::<Index>(), damage()), 1..5),
+        removes in any::<bool>(),
     ) {
         let dir = directory();
         let releases = [Release::new("a"), Release::new("b")];
@@ -102,6 +103,10 @@ proptest! {
             if !names(dir.path()).is_empty() {
                 apply(dir.path(), *which, damage);
             }
+        }
+        if removes {
+            // What is current stays, unless the damage made nothing current.
+            let _ = cache.gc(&releases.each_ref().map(Release::id), &Default::default());
         }
         // In the process that runs, and in the one that starts next.
         check(&cache, &releases);

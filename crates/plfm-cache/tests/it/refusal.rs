@@ -369,6 +369,7 @@ fn stage_errors_are_few_and_have_stable_codes() {
         StageError::DigestMismatch { .. } => "artifact_digest_mismatch",
         StageError::NameConflict(_) => "artifact_name_conflict",
         StageError::Source { .. } => "artifact_source_error",
+        StageError::DiskFull { .. } => "cache_disk_full",
         StageError::Disk(error) => error.code(),
     };
     let dir = directory();

@@ -24,27 +24,24 @@ pub enum Failure {
     Death,
     /// It fails for want of space, and what comes after it does not.
     DiskFull,
-}
-
-/// What a disk forgets when its power is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
-    /// The process died, the disk did not.
-    Nothing,
-    /// All that was not synced.
-    Unsynced,
-    /// All that was not synced but one directory entry: a file system may write them in any order.
-    UnsyncedButOne,
+    /// Looking at something fails, and changes do not: it is looks that are counted.
+    Unreadable,
 }
 
 pub struct TestDisk {
     host: HostDisk,
     failure: Failure,
-    /// The number of changes before the one that fails.
+    /// The number of changes, or of looks, before the one that fails.
     good: usize,
     changes: AtomicUsize,
+    looks: AtomicUsize,
+    /// How much fits, in bytes of files.
+    pub capacity_bytes: AtomicU64,
     durable: Mutex<Durable>,
     pub reads: AtomicUsize,
+    pub bytes_read: AtomicU64,
+    /// The file whose content cannot be read.
+    pub bad_inode: AtomicU64,
     pub bytes_written: AtomicU64,
     /// What happens while a file is read, once.
     pub during_read: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -69,7 +66,8 @@ enum Entry {
 }
 
 impl Durable {
-    fn of(dir: &Path) -> Self {
+    /// What is there is there for good.
+    pub fn of(dir: &Path) -> Self {
         let mut durable = Self::default();
         for folder in Folder::ALL {
             for path in files_in(&dir.join(folder.path())) {
@@ -104,32 +102,27 @@ impl Durable {
         }
     }
 
-    /// The states that a power cut can leave of the directory as it is now. Of `.staging`, which nobody reads, only
-    /// the one without what was not synced.
-    pub fn after(&self, loss: Loss, dir: &Path) -> Vec<Self> {
+    /// The states that a power cut can leave of the directory as it is now: without anything that was not synced, and
+    /// with one directory entry of that, as a file system may write them in any order. Of `.staging`, which nobody
+    /// reads, only what was synced.
+    pub fn after_power_cut(&self, dir: &Path) -> Vec<Self> {
         let mut now = self.clone();
         for folder in Folder::ALL {
             now.sync_folder(dir, folder);
         }
-        match loss {
-            Loss::Nothing => vec![],
-            Loss::Unsynced => vec![self.clone()],
-            Loss::UnsyncedButOne => {
-                let names: BTreeSet<_> = self.entries.keys().chain(now.entries.keys()).collect();
-                let changed = names.into_iter().filter(|name| {
-                    !name.starts_with(".staging") && self.entries.get(*name) != now.entries.get(*name)
-                });
-                let surviving = |name: &PathBuf| {
-                    let mut durable = self.clone();
-                    match now.entries.get(name) {
-                        Some(entry) => durable.entries.insert(name.clone(), entry.clone()),
-                        None => durable.entries.remove(name),
-                    };
-                    durable
-                };
-                changed.map(surviving).collect()
-            }
-        }
+        let names: BTreeSet<_> = self.entries.keys().chain(now.entries.keys()).collect();
+        let changed = names.into_iter().filter(|name| {
+            !name.starts_with(".staging") && self.entries.get(*name) != now.entries.get(*name)
+        });
+        let surviving = |name: &PathBuf| {
+            let mut durable = self.clone();
+            match now.entries.get(name) {
+                Some(entry) => durable.entries.insert(name.clone(), entry.clone()),
+                None => durable.entries.remove(name),
+            };
+            durable
+        };
+        [self.clone()].into_iter().chain(changed.map(surviving)).collect()
     }
 
     /// Brings the directory into the state that survived.
@@ -184,7 +177,11 @@ impl TestDisk {
             failure,
             good,
             changes: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
+            capacity_bytes: AtomicU64::new(u64::MAX),
             reads: AtomicUsize::new(0),
+            bytes_read: AtomicU64::new(0),
+            bad_inode: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),
             during_read: Mutex::new(None),
             clock_ahead_ns: AtomicI64::new(0),
@@ -193,7 +190,10 @@ impl TestDisk {
 
     /// Whether the chosen operation was reached.
     pub fn failed(&self) -> bool {
-        self.changes.load(SeqCst) > self.good
+        match self.failure {
+            Failure::Death | Failure::DiskFull => self.changes.load(SeqCst) > self.good,
+            Failure::Unreadable => self.looks.load(SeqCst) > self.good,
+        }
     }
 
     /// What survives a power cut now.
@@ -213,11 +213,38 @@ impl TestDisk {
         self.alive()?;
         let before = self.changes.fetch_add(1, SeqCst);
         match self.failure {
-            _ if before != self.good => Ok(()),
+            Failure::Death | Failure::DiskFull if before != self.good => Ok(()),
             Failure::Death => Err(io::Error::other("the power is cut")),
             Failure::DiskFull => Err(io::ErrorKind::StorageFull.into()),
+            Failure::Unreadable => Ok(()),
         }
     }
+
+    fn look(&self) -> io::Result<()> {
+        self.alive()?;
+        let before = self.looks.fetch_add(1, SeqCst);
+        if self.failure == Failure::Unreadable && before == self.good {
+            return Err(broken());
+        }
+        Ok(())
+    }
+
+    /// What all files take, in bytes.
+    fn used_bytes(&self) -> u64 {
+        let folders = Folder::ALL.map(|folder| files_in(&self.host.dir().join(folder.path())));
+        let sizes: HashMap<_, _> = folders
+            .iter()
+            .flatten()
+            .map(|path| path.symlink_metadata().unwrap())
+            .map(|metadata| (metadata.ino(), metadata.len()))
+            .collect();
+        sizes.values().sum()
+    }
+}
+
+/// What a disk says of a bad sector.
+pub fn broken() -> io::Error {
+    io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())
 }
 
 impl Disk for TestDisk {
@@ -229,15 +256,25 @@ impl Disk for TestDisk {
         self.host.clock_ns() + i128::from(self.clock_ahead_ns.load(SeqCst))
     }
 
+    fn available_bytes(&self) -> io::Result<u64> {
+        self.look()?;
+        Ok(self.capacity_bytes.load(SeqCst).saturating_sub(self.used_bytes()))
+    }
+
     fn open(&self, at: &Place) -> io::Result<File> {
-        self.alive()?;
+        self.look()?;
         self.host.open(at)
     }
 
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.alive()?;
+        self.look()?;
         self.reads.fetch_add(1, SeqCst);
+        if file.metadata()?.ino() == self.bad_inode.load(SeqCst) {
+            return Err(broken());
+        }
         let read = self.host.read_at(file, buffer, offset);
+        self.bytes_read
+            .fetch_add(*read.as_ref().unwrap_or(&0) as u64, SeqCst);
         if let Some(happens) = self.during_read.lock().unwrap().take() {
             happens();
         }
@@ -245,22 +282,22 @@ impl Disk for TestDisk {
     }
 
     fn facts(&self, file: &File) -> io::Result<FileFacts> {
-        self.alive()?;
+        self.look()?;
         self.host.facts(file)
     }
 
     fn facts_at(&self, at: &Place) -> io::Result<Option<FileFacts>> {
-        self.alive()?;
+        self.look()?;
         self.host.facts_at(at)
     }
 
     fn read_link(&self, at: &Place) -> io::Result<OsString> {
-        self.alive()?;
+        self.look()?;
         self.host.read_link(at)
     }
 
     fn list(&self, folder: Folder) -> io::Result<Vec<OsString>> {
-        self.alive()?;
+        self.look()?;
         self.host.list(folder)
     }
 
@@ -273,7 +310,13 @@ impl Disk for TestDisk {
 
     fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
         self.alive()?;
-        let changed = self.change();
+        let room = self.capacity_bytes.load(SeqCst).saturating_sub(self.used_bytes());
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let changed = self.change().and(if room < bytes.len() as u64 {
+            Err(full)
+        } else {
+            Ok(())
+        });
         // A write that is cut is cut in its middle.
         let bytes = if changed.is_ok() {
             bytes

@@ -4,16 +4,26 @@ use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
 use super::{
-    CONFIG_VERSION, Config, ConfigError, FEATURES, Network, Secrets, VolumeMount, Workload,
-    is_reserved_mountpoint,
+    CONFIG_VERSION, Config, ConfigError, FEATURES, Network, Rlimit, STOP_GRACE_SECONDS_MAX, Secrets,
+    VolumeMount, Workload, is_reserved_mountpoint,
 };
 use crate::cmdline::is_instance_id;
-use crate::signal_number;
+use crate::{CONTROL_PORT, signal_number};
 
 const ARGV_MAX: usize = 4_096;
 const ENV_MAX: usize = 4_096;
+/// `/dev/vdc` to `/dev/vdz`.
 const VOLUMES_MAX: usize = 24;
+const VOLUME_NAME_BYTES_MAX: usize = 128;
 const DNS_MAX: usize = 8;
+const GROUPS_MAX: usize = 64;
+/// A user or group: twice what `useradd` allows, for `user:group` and numbers.
+const USER_BYTES_MAX: usize = 128;
+/// PATH_MAX and NAME_MAX of Linux (`linux/limits.h`), the NUL not counted.
+const PATH_BYTES_MAX: usize = 4_095;
+const NAME_BYTES_MAX: usize = 255;
+/// Guest init's own directory: its boot log is there.
+const OWN_DIRECTORY: &str = "/run/platform";
 const RLIMITS: [&str; 16] = [
     "as",
     "core",
@@ -40,14 +50,18 @@ fn bad<T>(member: impl Into<String>, problem: impl Into<String>) -> Result<T, Co
     })
 }
 
-/// Whether `path` is absolute and has no empty, `.` or `..` component and no NUL.
+/// Whether `path` is absolute, has no empty, `.` or `..` component and no NUL, and is as short as Linux wants it.
 fn is_normal_absolute(path: &str) -> bool {
-    path.strip_prefix('/').is_some_and(|rest| {
-        !path.contains('\0')
-            && rest
-                .split('/')
-                .all(|part| !part.is_empty() && part != "." && part != "..")
-    })
+    let is_name = |part: &str| (1..=NAME_BYTES_MAX).contains(&part.len()) && part != "." && part != "..";
+    path.len() <= PATH_BYTES_MAX
+        && !path.contains('\0')
+        && path
+            .strip_prefix('/')
+            .is_some_and(|rest| rest.split('/').all(is_name))
+}
+
+fn is_user(text: &str) -> bool {
+    text.len() <= USER_BYTES_MAX && !text.contains(char::is_control)
 }
 
 impl Config {
@@ -77,6 +91,13 @@ impl Config {
         self.network.iter().try_for_each(Network::check)?;
         self.check_mounts()?;
         self.secrets.iter().try_for_each(Secrets::check)?;
+        if self
+            .output
+            .as_ref()
+            .is_some_and(|output| output.vsock_port == CONTROL_PORT)
+        {
+            return bad("output.vsock_port", "is that of the control connection");
+        }
         for (member, port) in [
             ("exec.vsock_port", Some(self.exec.vsock_port)),
             (
@@ -123,8 +144,17 @@ impl Workload {
         if self.argv.iter().any(|arg| arg.contains('\0')) {
             return bad("workload.argv", "holds a NUL");
         }
-        if !self.cwd.starts_with('/') || self.cwd.contains('\0') {
-            return bad("workload.cwd", "is not an absolute path");
+        if !self.cwd.starts_with('/') || self.cwd.contains('\0') || self.cwd.len() > PATH_BYTES_MAX {
+            return bad("workload.cwd", "is not an absolute path of at most 4095 bytes");
+        }
+        if self.user.as_deref().is_some_and(|user| !is_user(user)) {
+            return bad("workload.user", "is not a user of at most 128 bytes");
+        }
+        if self.groups.len() > GROUPS_MAX || !self.groups.iter().all(|group| is_user(group)) {
+            return bad(
+                "workload.groups",
+                "are not at most 64 groups of at most 128 bytes each",
+            );
         }
         for (key, value) in &self.env {
             if key.is_empty() || key.contains(['=', '\0']) || value.reveal().contains('\0') {
@@ -137,23 +167,37 @@ impl Workload {
         if signal_number(&self.stop_signal).is_none() {
             return bad("workload.stop_signal", "is not a signal");
         }
-        if self.stop_grace_seconds > 3_600 {
-            return bad("workload.stop_grace_seconds", "is more than 3600");
+        if self.stop_grace_seconds > STOP_GRACE_SECONDS_MAX {
+            return bad(
+                "workload.stop_grace_seconds",
+                format!("is more than {STOP_GRACE_SECONDS_MAX}"),
+            );
         }
-        for limit in &self.rlimits {
-            if !RLIMITS.contains(&limit.name.as_str()) {
-                return bad("workload.rlimits", "names a limit that Linux does not have");
-            }
-            let (soft, hard) = (limit.soft.unwrap_or(u64::MAX), limit.hard.unwrap_or(u64::MAX));
-            if soft > hard {
-                return bad(
-                    "workload.rlimits",
-                    format!("has a soft {} above the hard one", limit.name),
-                );
-            }
+        if self.pids_max == Some(0) {
+            return bad("workload.pids_max", "is 0, with which nothing can start");
         }
-        Ok(())
+        check_rlimits(&self.rlimits)
     }
+}
+
+fn check_rlimits(limits: &[Rlimit]) -> Result<(), ConfigError> {
+    let mut names = BTreeSet::new();
+    for limit in limits {
+        if !RLIMITS.contains(&limit.name.as_str()) {
+            return bad("workload.rlimits", "names a limit that Linux does not have");
+        }
+        if !names.insert(&limit.name) {
+            return bad("workload.rlimits", format!("has {} twice", limit.name));
+        }
+        let (soft, hard) = (limit.soft.unwrap_or(u64::MAX), limit.hard.unwrap_or(u64::MAX));
+        if soft > hard {
+            return bad(
+                "workload.rlimits",
+                format!("has a soft {} above the hard one", limit.name),
+            );
+        }
+    }
+    Ok(())
 }
 
 impl Network {
@@ -164,8 +208,12 @@ impl Network {
         if self.prefix_len == 0 || self.prefix_len > 128 {
             return bad("network.prefix_len", "is not 1 to 128");
         }
-        let unusable =
-            |address: &Ipv6Addr| address.is_unspecified() || address.is_multicast() || address.is_loopback();
+        let unusable = |address: &Ipv6Addr| {
+            address.is_unspecified()
+                || address.is_multicast()
+                || address.is_loopback()
+                || address.to_ipv4_mapped().is_some()
+        };
         if unusable(&self.overlay_ipv6) {
             return bad("network.overlay_ipv6", "is not a unicast address");
         }
@@ -174,6 +222,13 @@ impl Network {
         }
         if self.dns.len() > DNS_MAX {
             return bad("network.dns", format!("has more than {DNS_MAX} entries"));
+        }
+        if self
+            .dns
+            .iter()
+            .any(|address| address.is_unspecified() || address.is_multicast())
+        {
+            return bad("network.dns", "has an address that no resolver can have");
         }
         let label = |part: &str| {
             (1..=63).contains(&part.len())
@@ -195,6 +250,13 @@ impl VolumeMount {
         }
         if self.fs_type != "ext4" {
             return bad(format!("{member}.fs_type"), "is not \"ext4\"");
+        }
+        let length = self.name.len();
+        if !(1..=VOLUME_NAME_BYTES_MAX).contains(&length) || self.name.contains(char::is_control) {
+            return bad(
+                format!("{member}.name"),
+                "is not 1 to 128 bytes without control characters",
+            );
         }
         let disk = self
             .device
@@ -230,6 +292,9 @@ impl Secrets {
                 "secrets.path",
                 "is not an absolute path under /run, without `.`, `..` and `//`",
             );
+        }
+        if self.path == OWN_DIRECTORY || self.path.starts_with(&format!("{OWN_DIRECTORY}/")) {
+            return bad("secrets.path", format!("is at or under {OWN_DIRECTORY}"));
         }
         Ok(())
     }

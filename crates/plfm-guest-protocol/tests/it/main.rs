@@ -7,4 +7,10 @@
 )]
 
 mod config;
+mod corpus;
+mod document;
+mod generated;
+mod machines;
+mod reports;
 mod sessions;
+mod text;

@@ -8,7 +8,7 @@ fn hello() -> Hello {
         guest_init_version: "1.0.0".into(),
         guest_init_protocol: PROTOCOL,
         instance_id: "i-1".into(),
-        boot_id: "b".into(),
+        boot_id: "3f0a3c1e-7b1e-4a59-8a35-0c9f0e7a9d11".into(),
     }
 }
 
@@ -44,6 +44,7 @@ fn a_whole_boot_passes_between_both_ends() {
         stage: Stage::Handshake,
         started_us: 5,
         finished_us: 9,
+        cpu_us: 4,
     }];
     let memory = Some(MemoryUse { rss_bytes: 1 });
     let ready = Status::Ready {

@@ -56,11 +56,15 @@ pub(crate) fn render_args(config: &VmConfig, around: &Surroundings<'_>) -> Vec<O
         "-sandbox",
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
     ]);
-    args.words(&["-M", "microvm,acpi=off,rtc=on,memory-backend=mem0"]);
+    // A core file of QEMU must not have the guest's memory in it: its secrets are there.
+    args.words(&[
+        "-M",
+        "microvm,acpi=off,rtc=on,memory-backend=mem0,dump-guest-core=off",
+    ]);
     args.option(
         "-object",
         format!(
-            "memory-backend-memfd,id=mem0,size={}M,share=on",
+            "memory-backend-memfd,id=mem0,size={}M,share=on,dump=off",
             config.memory_mib
         ),
     );
@@ -225,9 +229,16 @@ mod tests {
     fn memory_is_said_twice_and_alike() {
         let line = render(Accelerator::Tcg, vec![], None);
         assert!(
-            line.contains("memory-backend-memfd,id=mem0,size=256M,share=on -m 256 -smp 2"),
+            line.contains("memory-backend-memfd,id=mem0,size=256M,share=on,dump=off -m 256 -smp 2"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn the_guests_memory_is_in_no_core_file() {
+        let line = render(Accelerator::Tcg, vec![], None);
+        assert!(line.contains("memory-backend=mem0,dump-guest-core=off"), "{line}");
+        assert!(line.contains("share=on,dump=off"), "{line}");
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! `plfm exec`: another program in a running instance.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Args;
 use plfm_api::EXEC_UPGRADE;
-use plfm_guest_protocol::{ExecControl, ExecExit, ExecStart, FrameType, encode_frame};
+use plfm_guest_protocol::{
+    ExecControl, ExecExit, ExecStart, FRAME_BYTES_MAX, FrameType, Sensitive, encode_frame,
+};
 use reqwest::{Method, header};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::env::{self, EnvArg};
 use super::frames::OutputSplitter;
 use super::terminal::{self, RawTerminal};
 use crate::agent::{AgentClient, Client};
@@ -34,6 +36,9 @@ pub struct ExecArgs {
     /// User, instead of the workload's
     #[arg(long)]
     user: Option<String>,
+    /// An entry beside the workload's environment: KEY=VALUE, or KEY alone to pass on this command's own
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    env: Vec<EnvArg>,
     /// Working directory, instead of the workload's
     #[arg(long, value_name = "DIR")]
     cwd: Option<String>,
@@ -46,9 +51,12 @@ impl ExecArgs {
     /// Runs the verb; the exit code is the program's.
     pub fn run(self, out: &Output, agent: &AgentClient) -> Result<ExitCode, CliError> {
         let (rows, cols) = terminal::size().unwrap_or((24, 80));
+        let env = env::resolve(self.env, |key| std::env::var(key).ok())?;
+        let env = env.into_iter().map(|(key, value)| (key, Sensitive::new(value)));
+        let env = env.collect();
         let start = ExecStart {
             argv: self.argv,
-            env: BTreeMap::new(),
+            env,
             cwd: self.cwd,
             user: self.user,
             tty: self.tty,
@@ -75,7 +83,7 @@ impl ExecArgs {
         }
         let code = exit
             .exit_code
-            .or(exit.signal.map(|signal| 128 + signal))
+            .or(exit.signal.and_then(|signal| signal.checked_add(128)))
             .and_then(|code| u8::try_from(code).ok());
         Ok(ExitCode::from(code.unwrap_or(u8::MAX)))
     }
@@ -94,12 +102,19 @@ pub async fn connect(client: &Client, instance: &str) -> Result<reqwest::Upgrade
         .map_err(|error| CliError::from_error(Category::Transient, "agent_lost", &error))
 }
 
-fn control(message: &ExecControl) -> Vec<u8> {
+/// A control message as its one frame.
+fn control(message: &ExecControl) -> Result<Vec<u8>, CliError> {
     // Text and numbers only: there is nothing that cannot be written.
-    encode_frame(
-        FrameType::Control,
-        &serde_json::to_vec(message).unwrap_or_default(),
-    )
+    let payload = serde_json::to_vec(message).unwrap_or_default();
+    if payload.len() >= FRAME_BYTES_MAX {
+        let message = format!(
+            "arguments and environment take {} bytes; a session's start has at most {}",
+            payload.len(),
+            FRAME_BYTES_MAX - 1
+        );
+        return Err(CliError::new(Category::Usage, "exec_too_long", message));
+    }
+    Ok(encode_frame(FrameType::Control, &payload))
 }
 
 /// Starts the session and serves it until its exit frame.
@@ -111,9 +126,9 @@ pub async fn converse(
 ) -> Result<ExecExit, CliError> {
     let (mut from, mut to) = tokio::io::split(connection);
     let lost = |error: std::io::Error| CliError::from_error(Category::Transient, "exec_lost", &error);
-    to.write_all(&control(start)).await.map_err(lost)?;
+    to.write_all(&control(start)?).await.map_err(lost)?;
     if !interactive {
-        to.write_all(&control(&ExecControl::CloseStdin))
+        to.write_all(&control(&ExecControl::CloseStdin)?)
             .await
             .map_err(lost)?;
     }
@@ -137,7 +152,7 @@ pub async fn converse(
                 let frames = match length {
                     0 => {
                         stdin_open = false;
-                        control(&ExecControl::CloseStdin)
+                        control(&ExecControl::CloseStdin)?
                     }
                     _ => encode_frame(FrameType::Stdin, input.get(..length).unwrap_or_default()),
                 };
@@ -145,7 +160,7 @@ pub async fn converse(
             }
             _ = resized.recv() => {
                 if let Some((rows, cols)) = terminal::size() {
-                    to.write_all(&control(&ExecControl::Resize { rows, cols })).await.map_err(lost)?;
+                    to.write_all(&control(&ExecControl::Resize { rows, cols })?).await.map_err(lost)?;
                 }
             }
         }

@@ -1,17 +1,17 @@
 //! `plfm run`: boots an instance from the installed release and runs a program in it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::{ArgAction, Args};
 use plfm_api::{
-    BootOutcome, CreateInstance, Instance, NetworkMode, Resources, SCRATCH_MIB_DEFAULT, StopInstance, Volume,
-    VolumeMode, Workload,
+    BootOutcome, CreateInstance, Instance, NetworkMode, Resources, Rlimit, SCRATCH_MIB_DEFAULT, SecretsOwner,
+    StopInstance, Volume, VolumeMode, Workload,
 };
 use reqwest::Method;
 
+use super::env::{self, EnvArg};
 use super::frames::OutputSplitter;
 use super::report::{render_boot, render_exit};
 use crate::agent::{AgentClient, Client};
@@ -30,12 +30,27 @@ pub struct RunArgs {
     /// A secrets file, which the program finds at /run/secrets/platform.env
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
-    /// An environment entry: KEY=VALUE
-    #[arg(long, value_name = "KEY=VALUE")]
+    /// The secrets file's owner by number, 0:0 by default; without a GID that is 0
+    #[arg(long, value_name = "UID[:GID]", requires = "secrets")]
+    secrets_owner: Option<OwnerArg>,
+    /// The secrets file's mode: 0400, which is the default, or 0440
+    #[arg(long, value_name = "MODE", requires = "secrets")]
+    secrets_mode: Option<String>,
+    /// An environment entry: KEY=VALUE, or KEY alone to pass on this command's own
+    #[arg(long, value_name = "KEY[=VALUE]")]
     env: Vec<EnvArg>,
     /// User as in an OCI image: name, uid, name:group or uid:gid
     #[arg(long)]
     user: Option<String>,
+    /// A supplementary group, by name or number
+    #[arg(long, value_name = "GROUP")]
+    group: Vec<String>,
+    /// A resource limit as setrlimit(2) knows it, such as nofile=1024 or nofile=1024:4096 (soft, hard; or unlimited)
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<UlimitArg>,
+    /// How many processes and threads the program may have at once
+    #[arg(long, value_name = "N")]
+    pids_limit: Option<u32>,
     /// Working directory
     #[arg(long, value_name = "DIR")]
     cwd: Option<String>,
@@ -104,30 +119,44 @@ impl FromStr for VolumeArg {
     }
 }
 
-/// An environment entry. No `Debug` of the value: it may be a secret.
-#[derive(Clone)]
-struct EnvArg {
-    key: String,
-    value: String,
-}
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct UlimitArg(Rlimit);
 
-impl std::fmt::Debug for EnvArg {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}=[redacted]", self.key)
-    }
-}
-
-impl FromStr for EnvArg {
+impl FromStr for UlimitArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some((key, value)) if !key.is_empty() => Ok(Self {
-                key: key.to_owned(),
-                value: value.to_owned(),
-            }),
-            Some(_) | None => Err("an environment entry is KEY=VALUE".to_owned()),
-        }
+        let malformed = || format!("{text:?} is not NAME=SOFT or NAME=SOFT:HARD");
+        let value = |text: &str| match text {
+            "unlimited" => Ok(None),
+            number => number.parse().map(Some).map_err(|_| malformed()),
+        };
+        let (name, limits) = text.split_once('=').ok_or_else(malformed)?;
+        let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+        Ok(Self(Rlimit {
+            name: name.to_owned(),
+            soft: value(soft)?,
+            hard: value(hard)?,
+        }))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct OwnerArg(SecretsOwner);
+
+impl FromStr for OwnerArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| {
+            text.parse()
+                .map_err(|_| format!("{text:?} is not a user's or group's number"))
+        };
+        let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
+        Ok(Self(SecretsOwner {
+            uid: number(uid)?,
+            gid: number(gid)?,
+        }))
     }
 }
 
@@ -159,18 +188,19 @@ impl RunArgs {
             volumes,
             workload: Workload {
                 argv: self.argv,
-                env: self
-                    .env
-                    .into_iter()
-                    .map(|EnvArg { key, value }| (key, value))
-                    .collect::<BTreeMap<_, _>>(),
+                env: env::resolve(self.env, |key| std::env::var(key).ok())?,
                 cwd: self.cwd,
                 user: self.user,
+                groups: self.group,
+                rlimits: self.ulimit.into_iter().map(|UlimitArg(limit)| limit).collect(),
+                pids_max: self.pids_limit,
                 stop_signal: self.stop_signal,
                 stop_grace_seconds: self.stop_grace,
                 tty: false,
             },
             secrets,
+            secrets_mode: self.secrets_mode,
+            secrets_owner: self.secrets_owner.map(|OwnerArg(owner)| owner),
             network: match (self.network, self.no_network) {
                 (true, _) => NetworkMode::On,
                 (false, true) => NetworkMode::Off,
@@ -349,10 +379,10 @@ fn exit_code(instance: &Instance) -> Result<u8, CliError> {
     {
         return Err(boot_failure(instance));
     }
-    let code = instance
-        .exit
-        .as_ref()
-        .and_then(|exit| exit.exit_code.or(exit.signal.map(|signal| 128 + signal)));
+    let code = instance.exit.as_ref().and_then(|exit| {
+        exit.exit_code
+            .or(exit.signal.and_then(|signal| signal.checked_add(128)))
+    });
     let code = code.and_then(|code| u8::try_from(code).ok());
     code.ok_or_else(|| {
         let message = format!(
@@ -385,10 +415,25 @@ mod tests {
     }
 
     #[test]
-    fn an_environment_value_is_never_printed() {
-        let entry: EnvArg = "KEY=hunter2=x".parse().unwrap();
-        assert_eq!(entry.value, "hunter2=x");
-        assert_eq!(format!("{entry:?}"), "KEY=[redacted]");
-        assert!("=x".parse::<EnvArg>().is_err() && "KEY".parse::<EnvArg>().is_err());
+    fn a_limit_is_soft_and_hard_or_both_in_one() {
+        let limit = |text: &str| {
+            text.parse()
+                .map(|UlimitArg(limit)| (limit.name, limit.soft, limit.hard))
+        };
+        assert_eq!(limit("nofile=64"), Ok(("nofile".into(), Some(64), Some(64))));
+        assert_eq!(limit("core=0:unlimited"), Ok(("core".into(), Some(0), None)));
+        for bad in ["nofile", "nofile=", "nofile=a", "nofile=1:", "nofile=-1"] {
+            assert!(limit(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn an_owner_is_a_user_and_a_group_by_number() {
+        let owner = |text: &str| text.parse().map(|OwnerArg(SecretsOwner { uid, gid })| (uid, gid));
+        assert_eq!(owner("1000"), Ok((1000, 0)));
+        assert_eq!(owner("1000:44"), Ok((1000, 44)));
+        for bad in ["", "app", "1000:", ":1", "-1", "1:2:3"] {
+            assert!(owner(bad).is_err(), "{bad:?} was taken");
+        }
     }
 }

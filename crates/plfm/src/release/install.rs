@@ -83,6 +83,7 @@ fn render(releases: &[Release]) -> String {
         "PROTOCOL",
         "INSTANCES",
         "INSTALLED",
+        "KEPT BECAUSE",
         "PROBLEM",
     ];
     let row = |release: &Release| {
@@ -103,6 +104,7 @@ fn render(releases: &[Release]) -> String {
                 .installed_at
                 .map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
                 .unwrap_or_default(),
+            release.kept_because.join(", "),
             release.problem.clone().unwrap_or_default(),
         ]
     };

@@ -1,8 +1,8 @@
 //! `plfm release keys`: the keys that releases are signed with.
 
-mod generate;
+pub(crate) mod generate;
 mod list;
-mod revoke;
+pub(crate) mod revoke;
 
 use clap::Subcommand;
 

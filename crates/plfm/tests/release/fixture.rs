@@ -131,7 +131,9 @@ impl Fixture {
             self.generate();
         }
         self.kernel_source();
-        fs::write(self.path("fragment"), "CONFIG_SMP=y\n").unwrap();
+        // The real one: a configuration that lacks what guests need is refused.
+        let fragment = concat!(env!("CARGO_MANIFEST_DIR"), "/../../kernel/x86_64.config");
+        fs::copy(fragment, self.path("fragment")).unwrap();
         fs::write(self.path("guest-init"), program()).unwrap();
         let common = [
             "release",

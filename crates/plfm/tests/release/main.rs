@@ -7,4 +7,6 @@ mod fixture;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod registry;
+#[cfg(test)]
 mod verify;

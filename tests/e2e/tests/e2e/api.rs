@@ -36,41 +36,68 @@ fn send(host: &Host, request: &[u8]) -> (u16, String, String) {
     (status, kind.to_owned(), body.to_owned())
 }
 
+fn render_post(path: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+fn render_get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+}
+
+/// Gets JSON.
+pub fn get(host: &Host, path: &str) -> Value {
+    let (_, _, body) = send(host, render_get(path).as_bytes());
+    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"))
+}
+
+/// Posts JSON and gives status, content type and body.
+pub fn post(host: &Host, path: &str, body: &str) -> (u16, String, String) {
+    send(host, render_post(path, body).as_bytes())
+}
+
 fn requests_that_make_no_sense_are_answered_with_a_problem() {
     let host = Host::ready();
-    let post = |path: &str, body: &str| {
-        let length = body.len();
-        format!(
-            "POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-        )
-    };
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     let planted = "planted-secret-9d";
     let with_secret = format!(r#"{{"secrets":"{planted}","root_disk":7}}"#);
     for (request, status, code) in [
-        (get("/v1/nothing"), 404, "endpoint_unknown"),
-        (get("/v1/instances/NO-SUCH"), 404, "instance_unknown"),
-        (get("/v1/instances/NO-SUCH?wait=tomorrow"), 422, "query_invalid"),
-        (get("/v1/releases/current"), 405, "method_not_allowed"),
-        (post("/v1/instances", "{"), 400, "request_not_json"),
-        (post("/v1/instances", "{}"), 422, "request_malformed"),
-        (post("/v1/instances", &with_secret), 422, "request_malformed"),
+        (render_get("/v1/nothing"), 404, "endpoint_unknown"),
+        (render_get("/v1/instances/NO-SUCH"), 404, "instance_unknown"),
         (
-            post("/v1/releases", r#"{"directory":"relative"}"#),
+            render_get("/v1/instances/NO-SUCH?wait=tomorrow"),
             422,
-            "directory_invalid",
+            "query_invalid",
         ),
+        (render_get("/v1/releases/current"), 405, "method_not_allowed"),
+        (render_post("/v1/instances", "{"), 400, "request_not_json"),
+        (render_post("/v1/instances", "{}"), 422, "request_malformed"),
         (
-            post("/v1/releases", r#"{"directory":"/nowhere","extra":1}"#),
+            render_post("/v1/instances", &with_secret),
             422,
             "request_malformed",
         ),
         (
-            post("/v1/releases/current", r#"{"release":"nope"}"#),
+            render_post("/v1/releases", r#"{"directory":"relative"}"#),
+            422,
+            "directory_invalid",
+        ),
+        (
+            render_post("/v1/releases", r#"{"directory":"/nowhere","extra":1}"#),
+            422,
+            "request_malformed",
+        ),
+        (
+            render_post("/v1/releases/current", r#"{"release":"nope"}"#),
             404,
             "release_unknown",
         ),
-        (post("/v1/instances/NO-SUCH/stop", "{}"), 404, "instance_unknown"),
+        (
+            render_post("/v1/instances/NO-SUCH/stop", "{}"),
+            404,
+            "instance_unknown",
+        ),
     ] {
         let (got, kind, body) = send(&host, request.as_bytes());
         let problem: Value =
@@ -87,11 +114,8 @@ fn requests_that_make_no_sense_are_answered_with_a_problem() {
         );
         assert!(!body.contains(planted), "{body}");
     }
-    let huge = post(
-        "/v1/instances",
-        &format!(r#"{{"secrets":"{}"}}"#, "x".repeat(4 << 20)),
-    );
-    let (status, ..) = send(&host, huge.as_bytes());
+    let huge = format!(r#"{{"secrets":"{}"}}"#, "x".repeat(4 << 20));
+    let (status, ..) = post(&host, "/v1/instances", &huge);
     assert!(status == 413 || status == 0, "{status}");
     assert_eq!(send(&host, b"\x00\xff nonsense\r\n\r\n").0, 400);
     assert_eq!(host.json(["ps", "--all"])["items"], Value::Array(vec![]));

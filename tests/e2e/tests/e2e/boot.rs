@@ -10,6 +10,7 @@ facts![
     every_stage_is_timed,
     environment_user_and_directory_are_as_asked_for,
     secrets_are_in_their_file_and_nowhere_else,
+    a_secrets_file_has_the_owner_and_mode_that_were_asked_for,
     a_program_without_a_slash_is_found_in_the_configured_path,
     a_killed_program_reports_its_signal,
     much_output_arrives_whole,
@@ -99,6 +100,30 @@ fn environment_user_and_directory_are_as_asked_for() {
     assert_eq!(ran.stdout, "b c||/home/app|/made/for/it|1000:1000:1000 44\n");
     let ran = host.run_with(&["--user", "4242:44"], "id -u; id -g; id -G").ok();
     assert_eq!(ran.stdout, "4242\n44\n44\n");
+}
+
+fn a_secrets_file_has_the_owner_and_mode_that_were_asked_for() {
+    let host = Host::ready();
+    let file = host.path("secrets.env");
+    std::fs::write(&file, "# TRC_SECRETS_V1\nTOKEN=example\n").unwrap();
+    let options = |user: &'static str| {
+        [
+            "--secrets",
+            file.to_str().unwrap(),
+            "--secrets-owner",
+            "1000:1000",
+            "--secrets-mode",
+            "0440",
+            "--user",
+            user,
+        ]
+    };
+    let script = "stat -c '%a %u:%g' /run/secrets/platform.env; cat /run/secrets/platform.env";
+    // Another user reads it by its group, and a third does not.
+    let ran = host.run_with(&options("1001:1000"), script).ok();
+    assert_eq!(ran.stdout, "440 1000:1000\n# TRC_SECRETS_V1\nTOKEN=example\n");
+    let ran = host.run_with(&options("1001:1001"), script);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, "440 1000:1000\n"));
 }
 
 fn secrets_are_in_their_file_and_nowhere_else() {

@@ -130,6 +130,9 @@ fn exec_of_a_program_that_is_not_there_is_an_error_of_its_own() {
         "{}",
         ran.stderr
     );
+    let long = "x".repeat(70_000);
+    let ran = exec(&host, instance["id"].as_str().unwrap(), &[], &["echo", &long]);
+    assert!(ran.code == 125 && ran.stderr.contains("65535"), "{}", ran.stderr);
 }
 
 fn exec_ends_what_it_left_in_the_background() {

@@ -245,9 +245,17 @@ fn a_request_that_makes_no_sense_is_refused_before_anything_starts() {
     refused(&["--volume", &volume], "instance_invalid");
     refused(&["--stop-signal", "SIGNOPE"], "instance_invalid");
     refused(&["--release", "19990101z"], "release_unknown");
+    // Each fits into an argument, all together not into a config.
+    let entries: Vec<String> = (0..11)
+        .map(|n| format!("BIG{n}={}", "x".repeat(100_000)))
+        .collect();
+    let large: Vec<&str> = entries.iter().flat_map(|entry| ["--env", entry]).collect();
+    refused(&large, "instance_invalid");
     let secrets = host.path("secrets");
     std::fs::write(&secrets, "lower=1\n").unwrap();
     refused(&["--secrets", secrets.to_str().unwrap()], "secrets_invalid");
+    let readable = ["--secrets", secrets.to_str().unwrap(), "--secrets-mode", "0444"];
+    refused(&readable, "instance_invalid");
     let gone = host.plfm(["run", "--rootdisk", "/no/such/disk", "--", "/bin/true"]);
     assert_eq!(gone.code, 125);
     assert!(gone.stderr.contains("/no/such/disk"), "{}", gone.stderr);

@@ -20,7 +20,7 @@ fn a_thousand_zombies_are_reaped() {
     // Each inner shell ends at once and leaves its child to PID 1.
     let script = "i=0; while [ $i -lt 1000 ]; do (true &); i=$((i+1)); done; echo up; sleep 600";
     let instance = host.start_until_up(&["--no-network"], script);
-    let left = "n=1; while [ $n -gt 0 ]; do n=$(grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l); done; echo none";
+    let left = "n=1; i=0; while [ $n -gt 0 ] && [ $i -lt 100 ]; do n=$(grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l); i=$((i+1)); sleep 0.1; done; [ $n = 0 ] && echo none";
     let ran = host
         .plfm([
             "exec",

@@ -1,16 +1,13 @@
 //! Guest init against hosts that misbehave: a real microVM of the lab's release, and this test as its host.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
-use plfm_vmm::{AcceleratorChoice, Backend, Disk, DiskAccess, ExitCause, Vm, VmConfig, VmImage};
 use serde_json::{Value, json};
 
-use crate::boot::{initramfs_of, kernel_of};
-use crate::host::tool;
-use crate::{facts, lab};
+use crate::facts;
+use crate::machine::{Machine, Story, answer, answer_config, config, listen_to, read_hello};
 
 facts![
     a_host_that_never_answers_is_given_up_after_five_seconds,
@@ -25,144 +22,8 @@ facts![
     a_workload_outlives_its_host_and_its_exit_is_on_the_console,
 ];
 
-const ID: &str = "i-test";
-/// How long a whole VM may take, start to end.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// What a VM left: its console, and what it said to the host.
-struct Story {
-    console: String,
-    said: Vec<Value>,
-    took: Duration,
-}
-
-impl Story {
-    /// The failure it reported over vsock: stage, reason, detail.
-    #[track_caller]
-    fn failure(&self) -> (&str, &str, &str) {
-        let failed = self.said.iter().find(|message| message["state"] == "failed");
-        let failed =
-            failed.unwrap_or_else(|| panic!("no failure was reported: {:?}\n{}", self.said, self.console));
-        ["stage", "reason", "detail"]
-            .map(|key| failed[key].as_str().unwrap_or_default())
-            .into()
-    }
-
-    #[track_caller]
-    fn assert_on_console(&self, text: &str) {
-        assert!(
-            self.console.contains(text),
-            "{text:?} is not on the console:\n{}",
-            self.console
-        );
-    }
-}
-
-fn config() -> Value {
-    json!({
-        "type": "config", "config_version": "v1", "instance_id": ID, "generation": 1,
-        "workload": {"argv": ["/bin/sh", "-c", "exit 11"]},
-    })
-}
-
-/// Reads messages until the guest closes or has said its last word.
-fn listen_to(stream: UnixStream) -> Vec<Value> {
-    let lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let mut said = Vec::new();
-    for message in lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok()) {
-        let is_last = matches!(message["state"].as_str(), Some("failed" | "exited"));
-        said.push(message);
-        if is_last {
-            break;
-        }
-    }
-    said
-}
-
-/// Answers the hello with `bytes` and listens to the rest.
-fn answer(bytes: Vec<u8>) -> impl FnOnce(UnixStream) -> Vec<Value> + Send + 'static {
-    move |mut stream| {
-        read_hello(&mut stream);
-        // A guest that refuses a long line closes before it has read it.
-        let _ = stream.write_all(&bytes);
-        listen_to(stream)
-    }
-}
-
-fn answer_config(config: &Value) -> impl FnOnce(UnixStream) -> Vec<Value> + Send + 'static {
-    answer(format!("{config}\n").into_bytes())
-}
-
-fn read_hello(stream: &mut UnixStream) {
-    let mut byte = [0];
-    while stream.read(&mut byte).is_ok_and(|length| length == 1) && byte != *b"\n" {}
-}
-
-/// Boots a VM whose host end is `host`, and waits for its end.
 fn boot(host: Option<impl FnOnce(UnixStream) -> Vec<Value> + Send + 'static>) -> Story {
-    let dir = tempfile::Builder::new()
-        .prefix("plfm-hs-")
-        .tempdir_in("/tmp")
-        .unwrap();
-    let scratch = dir.path().join("scratch.img");
-    tool(
-        "mke2fs",
-        &[
-            "-q",
-            "-t",
-            "ext4",
-            "-O",
-            "^has_journal",
-            scratch.to_str().unwrap(),
-            "16M",
-        ],
-    )
-    .ok();
-    let talk = host.map(|host| {
-        let listener = UnixListener::bind(dir.path().join("v.sock_5161")).unwrap();
-        std::thread::spawn(move || host(listener.accept().unwrap().0))
-    });
-    let open = |path: PathBuf| VmImage::new(std::fs::File::open(path).unwrap());
-    let disk = |path: PathBuf, access| Disk { path, access };
-    let config = VmConfig {
-        dir: dir.path().to_owned(),
-        kernel: open(kernel_of(&lab::release())),
-        initramfs: open(initramfs_of(&lab::release())),
-        cmdline_extra: vec![format!("plfm.instance_id={ID}")],
-        memory_mib: 128,
-        vcpus: 1,
-        disks: vec![
-            disk(lab::root_disk(), DiskAccess::ReadOnly),
-            disk(scratch, DiskAccess::ReadWrite),
-        ],
-        tap: None,
-        console_bytes_max: plfm_vmm::CONSOLE_BYTES_MAX_DEFAULT,
-        start_timeout: plfm_vmm::START_TIMEOUT_DEFAULT,
-    };
-    let started = Instant::now();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    let exit = runtime.block_on(async {
-        let vm = Vm::start(&Backend::detect(AcceleratorChoice::Auto).unwrap(), config)
-            .await
-            .unwrap();
-        tokio::time::timeout(PATIENCE, vm.wait())
-            .await
-            .expect("the VM did not end")
-    });
-    let took = started.elapsed();
-    assert_eq!(
-        (exit.cause, &exit.kernel_panic),
-        (ExitCause::GuestReset, &None),
-        "{}",
-        exit.console_tail
-    );
-    let console = std::fs::read_to_string(dir.path().join("console.log")).unwrap();
-    let said = talk.map(|talk| talk.join().unwrap()).unwrap_or_default();
-    Story { console, said, took }
+    Machine::new().boot(host)
 }
 
 fn a_host_that_never_answers_is_given_up_after_five_seconds() {

@@ -12,6 +12,7 @@ pub struct Host {
     pub dir: tempfile::TempDir,
     agent: Option<Child>,
     log: PathBuf,
+    options: Vec<String>,
 }
 
 /// What a command printed and how it ended.
@@ -55,32 +56,69 @@ impl Host {
 
     /// A host that trusts the keys of `keyring`.
     pub fn with_keyring(keyring: &Path) -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("plfm-e2e-")
-            .tempdir_in("/tmp")
-            .unwrap();
-        std::fs::copy(keyring, dir.path().join("keyring.json")).unwrap();
-        let log = dir.path().join("agent.log");
-        let mut host = Self {
-            dir,
-            agent: None,
-            log,
-        };
+        Self::start(keyring, &[])
+    }
+
+    /// A host without a keyring of its own: it is given a mirror and root metadata, and looks every second.
+    pub fn with_registry(mirror: &str, root: &Path) -> Self {
+        let mut host = Self::unstarted(&["--registry", mirror, "--registry-poll-seconds", "1"]);
+        host.bring_root(root);
         host.start_agent();
         host
     }
 
+    /// Brings root metadata to the host, as somebody who goes there would.
+    pub fn bring_root(&self, root: &Path) {
+        std::fs::copy(root, self.path("root.json")).unwrap();
+    }
+
+    /// As [`Host::ready`], its agent with more options.
+    pub fn ready_with(options: &[&str]) -> Self {
+        let host = Self::start(&lab::keyring(), options);
+        host.install();
+        host
+    }
+
+    /// A host with no release installed that follows a registry with these mirrors.
+    pub fn of_registry(root: &Path, mirrors: &[&str]) -> Self {
+        let urls = mirrors.join(",");
+        let mut host = Self::unstarted(&["--registry", &urls, "--no-network"]);
+        std::fs::copy(lab::keyring(), host.path("keyring.json")).unwrap();
+        host.bring_root(root);
+        host.start_agent();
+        host
+    }
+
+    fn start(keyring: &Path, options: &[&str]) -> Self {
+        let mut host = Self::unstarted(options);
+        std::fs::copy(keyring, host.path("keyring.json")).unwrap();
+        host.start_agent();
+        host
+    }
+
+    fn unstarted(options: &[&str]) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("plfm-e2e-")
+            .tempdir_in("/tmp")
+            .unwrap();
+        let log = dir.path().join("agent.log");
+        Self {
+            dir,
+            agent: None,
+            log,
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+        }
+    }
+
     /// A host with the lab's release installed and current.
     pub fn ready() -> Self {
-        let host = Self::empty();
-        host.plfm([
-            "release",
-            "install",
-            "--current",
-            lab::release().to_str().unwrap(),
-        ])
-        .ok();
-        host
+        Self::ready_with(&[])
+    }
+
+    fn install(&self) {
+        let release = lab::release();
+        self.plfm(["release", "install", "--current", release.to_str().unwrap()])
+            .ok();
     }
 
     /// Starts the agent and waits for its line in the log: the socket is there then.
@@ -94,6 +132,9 @@ impl Host {
         command
             .arg("--keyring")
             .arg(self.path("keyring.json"))
+            .arg("--registry-root")
+            .arg(self.path("root.json"))
+            .args(&self.options)
             .env("NO_COLOR", "1");
         let mut agent = command
             .stdin(Stdio::null())
@@ -139,14 +180,19 @@ impl Host {
             .arg(agent)
             .status()
             .unwrap();
+        self.log_until(answer);
+    }
+
+    /// Waits until the agent's log has `words`.
+    #[track_caller]
+    pub fn log_until(&self, words: &str) {
         for _ in 0..3000 {
-            if self.log().contains(answer) {
+            if self.log().contains(words) {
                 return;
             }
-            std::thread::yield_now();
             self.plfm(["host"]);
         }
-        panic!("the agent's log has no {answer:?}: {}", self.log());
+        panic!("the agent's log has no {words:?}: {}", self.log());
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -38,6 +38,18 @@ pub fn root_disk() -> PathBuf {
     dir().join("root.erofs")
 }
 
+/// A plain web server: what `cargo xtask test` names, or the machine's own.
+pub fn nginx() -> Option<PathBuf> {
+    variable("PLFM_NGINX")
+        .or_else(|| Some(PathBuf::from("/usr/sbin/nginx")))
+        .filter(|path| path.exists())
+}
+
+/// The address of an S3 server with a bucket named `plfm` that everybody may read.
+pub fn s3() -> Option<String> {
+    std::env::var("PLFM_TEST_S3").ok()
+}
+
 /// Whether this machine lets us make network interfaces.
 pub fn has_tap() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

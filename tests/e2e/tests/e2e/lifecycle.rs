@@ -12,6 +12,9 @@ facts![
     ps_logs_and_rm_show_and_forget_an_instance,
     logs_follow_a_running_program_to_its_end,
     nothing_is_left_of_an_instance_but_its_records,
+    nobody_listens_for_an_instance_that_is_over,
+    no_process_of_an_instance_leaves_a_core_file,
+    an_end_that_cannot_be_written_is_no_end_yet,
     an_agent_that_is_stopped_stops_its_instances,
     an_agent_that_was_killed_finds_and_ends_what_it_left,
     a_running_instance_keeps_its_release_when_another_becomes_current,
@@ -94,6 +97,52 @@ fn logs_follow_a_running_program_to_its_end() {
     );
 }
 
+fn nobody_listens_for_an_instance_that_is_over() {
+    let host = Host::ready();
+    let disk = host.path("noise.img");
+    std::fs::write(&disk, vec![0x5a; 1 << 20]).unwrap();
+    // It fails long before its output is dialled for.
+    let ran = host.plfm([
+        "run",
+        "--no-network",
+        "--rootdisk",
+        disk.to_str().unwrap(),
+        "--",
+        "/bin/true",
+    ]);
+    assert_eq!(ran.code, 125);
+    // A removed socket's listener is still in the kernel's list.
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let run = host.path("run").display().to_string();
+    let left: Vec<&str> = sockets
+        .lines()
+        .filter(|line| line.contains(&run) && line.contains("v.sock_"))
+        .collect();
+    assert_eq!(left, [""; 0]);
+}
+
+fn no_process_of_an_instance_leaves_a_core_file() {
+    let host = Host::ready();
+    host.start_script(&["--no-network"], "sleep 600");
+    let processes = tool("pgrep", &["-f", host.path("run").to_str().unwrap()])
+        .ok()
+        .stdout;
+    assert_eq!(
+        processes.lines().count(),
+        3,
+        "agent, QEMU, vsock daemon: {processes}"
+    );
+    for pid in processes.lines() {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let core = limits
+            .lines()
+            .find(|line| line.starts_with("Max core file size"))
+            .unwrap();
+        let words: Vec<&str> = core.split_whitespace().collect();
+        assert_eq!(words[4..6], ["1", "1"], "{core}");
+    }
+}
+
 fn nothing_is_left_of_an_instance_but_its_records() {
     let host = Host::ready();
     let instance = host.start_until_up(&[], "echo up; sleep 600");
@@ -121,6 +170,35 @@ fn nothing_is_left_of_an_instance_but_its_records() {
     assert!(
         !std::path::Path::new(&format!("/sys/class/net/plfm{end}")).exists(),
         "its tap device is left"
+    );
+}
+
+fn an_end_that_cannot_be_written_is_no_end_yet() {
+    let host = Host::ready();
+    let instance = host.start_until_up(
+        &["--no-network"],
+        "trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done",
+    );
+    // A directory where the record is written: as a full disk, it can be no file.
+    let obstacle = host
+        .path("state/instances")
+        .join(id(&instance))
+        .join("instance.json.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    host.plfm(["stop", "--no-wait", id(&instance)]).ok();
+    for _ in 0..5_000 {
+        if host.log().matches("cannot write the instance's record").count() > 2 {
+            break;
+        }
+        host.plfm(["host"]);
+    }
+    assert_ne!(host.last_instance()["state"], "stopped", "{}", host.log());
+    std::fs::remove_dir(&obstacle).unwrap();
+    host.plfm(["stop", id(&instance)]).ok();
+    let after = host.last_instance();
+    assert_eq!(
+        (&after["state"], &after["exit"]["exit_code"]),
+        (&"stopped".into(), &3.into())
     );
 }
 

@@ -11,7 +11,12 @@
 
 mod api;
 mod boot;
+mod bucket;
+mod ceremonies;
+mod clauses;
+mod delivery;
 mod exec;
+mod exec_frames;
 mod failures;
 mod guest;
 mod handshake;
@@ -19,11 +24,26 @@ mod host;
 mod images;
 mod lab;
 mod lifecycle;
+mod machine;
+mod mirrors;
 mod network;
+mod patience;
+mod publisher;
+mod registry;
+mod secrecy;
+mod stages;
+mod stand_in;
 mod storage;
 mod trust;
+mod workload;
 
-use libtest_mimic::{Arguments, Trial};
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::clauses::Shown;
 
 /// A test: its name is the fact that it shows.
 type Fact = (&'static str, fn());
@@ -37,27 +57,72 @@ fn main() {
     let facts: Vec<Fact> = [
         api::FACTS,
         boot::FACTS,
+        bucket::FACTS,
+        ceremonies::FACTS,
+        clauses::FACTS,
+        delivery::FACTS,
         exec::FACTS,
+        exec_frames::FACTS,
         failures::FACTS,
         guest::FACTS,
         handshake::FACTS,
         images::FACTS,
         lifecycle::FACTS,
+        mirrors::FACTS,
         network::FACTS,
+        patience::FACTS,
+        secrecy::FACTS,
+        stages::FACTS,
+        stand_in::FACTS,
         storage::FACTS,
         trust::FACTS,
+        workload::FACTS,
     ]
     .concat();
+    let unknown = clauses::missing(facts.iter().map(|(name, _)| *name));
+    assert!(
+        unknown.is_empty(),
+        "clauses name facts that there are not: {unknown:?}"
+    );
+    let results = Arc::new(Mutex::new(BTreeMap::new()));
     let trials = facts.into_iter().map(|(name, test)| {
-        let needs_tap = name.starts_with("network::");
-        let can_run = has_lab && (!needs_tap || lab::has_tap());
+        let can_run = has_lab && has_what_it_needs(name);
+        let results = Arc::clone(&results);
         Trial::test(name, move || {
-            test();
-            Ok(())
+            let ended = std::panic::catch_unwind(test);
+            let shown = if ended.is_ok() { Shown::Yes } else { Shown::No };
+            results.lock().unwrap().insert(name.to_owned(), shown);
+            ended.map_err(|cause| Failed::from(message_of(cause.as_ref())))
         })
         .with_ignored_flag(!can_run)
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    if std::env::var_os("PLFM_COMPLIANCE").is_some() {
+        let (table, all_hold) = clauses::render(&results.lock().unwrap());
+        println!("{table}");
+        if !all_hold {
+            std::process::exit(101);
+        }
+    }
+    conclusion.exit();
+}
+
+/// Whether this machine has what a test's module needs besides the lab.
+fn has_what_it_needs(name: &str) -> bool {
+    match name.split("::").next() {
+        Some("network") => lab::has_tap(),
+        Some("mirrors") => lab::nginx().is_some(),
+        Some("bucket") => lab::s3().is_some(),
+        _ => true,
+    }
+}
+
+/// What a panic said.
+fn message_of(cause: &(dyn Any + Send)) -> String {
+    let text = cause.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| cause.downcast_ref::<&str>().copied())
+        .unwrap_or("the test panicked")
+        .to_owned()
 }
 
 /// Names a test function by its module and its own name.

@@ -1,12 +1,17 @@
 //! Scratch disk and volumes.
 
+use serde_json::json;
+
 use crate::facts;
 use crate::host::{Host, tool};
+use crate::machine::{Machine, answer_config, config};
 
 facts![
     a_volume_keeps_its_data_and_is_clean_after_the_stop,
     a_read_only_volume_refuses_writes,
     a_volume_is_not_mounted_over_a_link,
+    a_volume_within_a_volume_is_mounted_after_it,
+    the_guest_itself_refuses_a_reserved_mount_point,
     the_scratch_disk_is_unmounted_cleanly,
     a_scratch_disk_of_ones_own_keeps_its_state,
 ];
@@ -94,6 +99,43 @@ fn a_volume_is_not_mounted_over_a_link() {
         (&"volumes".into(), &"mount_failed".into()),
         "{boot}"
     );
+}
+
+fn a_volume_within_a_volume_is_mounted_after_it() {
+    let host = Host::ready();
+    let (outer, inner) = (make_volume(&host, "outer.img"), make_volume(&host, "inner.img"));
+    let (first, second) = (format!("a={inner}:/data/in"), format!("b={outer}:/data"));
+    let options = ["--volume", &first, "--volume", &second];
+    let script = "echo deep > /data/in/file; grep -c ' /data\\(/in\\)\\? ext4 rw,.*noatime' /proc/mounts; ls /data | grep -v lost";
+    assert_eq!(host.run_with(&options, script).ok().stdout, "2\nin\n");
+    for disk in [&outer, &inner] {
+        assert_clean(disk);
+    }
+    let kept = host.run_with(&["--volume", &format!("a={inner}:/data")], "cat /data/file");
+    assert_eq!(kept.ok().stdout, "deep\n");
+}
+
+fn the_guest_itself_refuses_a_reserved_mount_point() {
+    for target in [
+        "/",
+        "/proc",
+        "/sys/x",
+        "/dev/x",
+        "/run/x",
+        "/tmp",
+        "/a/../proc",
+        "relative",
+    ] {
+        let mut config = config();
+        config["mounts"] = json!([{"kind": "volume", "name": "v", "device": "/dev/vdc", "mountpoint": target, "mode": "rw"}]);
+        let story = Machine::new().boot(Some(answer_config(&config)));
+        story.assert_failed("handshake", "config_parse_failed");
+        assert!(
+            story.failure().2.contains("mounts[0].mountpoint"),
+            "{target}: {}",
+            story.failure().2
+        );
+    }
 }
 
 fn the_scratch_disk_is_unmounted_cleanly() {

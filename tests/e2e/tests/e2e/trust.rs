@@ -42,7 +42,8 @@ fn edit_manifest(release: &Path, edit: impl FnOnce(&mut Value)) {
     std::fs::write(&path, manifest.to_string()).unwrap();
 }
 
-fn signing_key() -> SigningKey {
+/// The lab's key.
+pub fn signing_key() -> SigningKey {
     SigningKey::from_pem(&std::fs::read_to_string(lab::key()).unwrap()).unwrap()
 }
 
@@ -394,7 +395,8 @@ fn a_forged_sidecar_makes_nothing_pass() {
     assert_eq!(host.installed_files(), Vec::<String>::new());
 }
 
-fn refused_boot(host: &Host) -> (Ran, Value) {
+/// An attempt to boot, and the error that it gave.
+pub fn refused_boot(host: &Host) -> (Ran, Value) {
     let disk = lab::root_disk();
     let ran = host.plfm([
         "--output",

@@ -1,23 +1,20 @@
 //! `plfm release keys generate`.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
-use plfm_release::{Channel, KeyEntry, KeyId, Keyring, SigningKey};
+use plfm_release::{Channel, KeyEntry, KeyId, Keyring};
 use serde::Serialize;
-use zeroize::Zeroizing;
 
+use crate::key_file::{create, exists, file_error, random_key, store_key};
 use crate::output::{Category, CliError, Output, render_fields};
 use crate::release::keyring_file;
 
-const PRIVATE_MODE: u32 = 0o600;
 const PUBLIC_MODE: u32 = 0o644;
 /// Longest validity that can be asked for: a key that is never replaced is never practised replacing.
-const VALID_DAYS_MAX: i64 = 3650;
+pub(crate) const VALID_DAYS_MAX: i64 = 3650;
 
 /// Arguments of `plfm release keys generate`.
 #[derive(Debug, Args)]
@@ -91,10 +88,7 @@ impl GenerateArgs {
         keyring
             .insert(entry)
             .map_err(|error| CliError::from_error(Category::Failure, "keyring_unchangeable", &error))?;
-        let pem = key
-            .to_pem()
-            .map_err(|error| CliError::from_error(Category::Internal, "key_unprintable", &error))?;
-        create(&private, PRIVATE_MODE, pem.as_bytes())?;
+        store_key(&private, &key)?;
         create(&public, PUBLIC_MODE, key.public_key().to_pem().as_bytes())?;
         keyring_file::store(&keyring_path, &keyring)?;
 
@@ -111,48 +105,8 @@ impl GenerateArgs {
     }
 }
 
-fn random_key() -> Result<SigningKey, CliError> {
-    let mut seed = Zeroizing::new([0; 32]);
-    getrandom::fill(seed.as_mut()).map_err(|error| {
-        CliError::new(
-            Category::Failure,
-            "no_randomness",
-            format!("no random numbers: {error}"),
-        )
-    })?;
-    Ok(SigningKey::from_seed(&seed))
-}
-
-fn whole_seconds(time: Timestamp) -> Timestamp {
+pub(crate) fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
-/// Makes a file that was not there; its mode is there from the beginning.
-fn create(path: &Path, mode: u32, content: &[u8]) -> Result<(), CliError> {
-    let made = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .and_then(|mut file| {
-            file.write_all(content)?;
-            file.sync_all()
-        });
-    made.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => exists(path),
-        _ => file_error(path, &error),
-    })
-}
-
-fn exists(path: &Path) -> CliError {
-    let message = format!("{} exists; a key is never overwritten", path.display());
-    CliError::new(Category::Conflict, "key_exists", message)
-        .with_hint(Some("pass another --name or --out".to_owned()))
-}
-
-fn file_error(path: &Path, error: &io::Error) -> CliError {
-    let message = format!("cannot create {}: {error}", path.display());
-    CliError::new(Category::Failure, "key_unwritable", message)
 }
 
 fn render(report: &GenerateReport) -> String {

@@ -69,7 +69,7 @@ impl RevokeArgs {
 }
 
 /// The one key whose id begins with `text`.
-fn find<'a>(keyring: &'a Keyring, text: &str) -> Result<&'a KeyEntry, CliError> {
+pub(crate) fn find<'a>(keyring: &'a Keyring, text: &str) -> Result<&'a KeyEntry, CliError> {
     if text.len() < PREFIX_DIGITS_MIN {
         let message = format!("{text:?} is too short for a key id: give {PREFIX_DIGITS_MIN} digits at least");
         return Err(CliError::new(Category::Usage, "key_id_too_short", message));

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| plfm_guest_protocol_fuzz::frames::check(bytes));
