@@ -94,12 +94,7 @@ fn what_rotted_is_fetched_anew() {
     rotten[1_000] ^= 1;
     std::fs::write(&path, rotten).unwrap();
     host.start_agent();
-    for _ in 0..1_200 {
-        if host.log().contains("fetched anew") {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    host.log_until("fetched anew");
     assert!(host.log().contains("is not what was signed"), "{}", host.log());
     assert!(std::fs::read(&path).unwrap() == before, "{}", host.log());
     assert_eq!(host.json(["release", "list"])["items"][0]["state"], "current");
