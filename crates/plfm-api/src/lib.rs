@@ -18,8 +18,11 @@
 //! | `GET /v1/instances/{id}/console` | | text |
 //! | `POST /v1/instances/{id}/exec` | upgrade to `plfm-exec` | frames of the guest protocol, both ways |
 //!
+//! The control plane's are in [`control`].
+//!
 //! Invariant: no I/O and no clock. Types that carry secrets or environment values have no `Debug`.
 
+pub mod control;
 mod host;
 mod instance;
 mod problem;
