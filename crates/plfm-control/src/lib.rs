@@ -10,3 +10,4 @@
 //! generation only rises; no artifact byte passes through here.
 
 pub mod fleet;
+pub mod store;
