@@ -14,10 +14,11 @@
 
 mod bench;
 mod compliance;
+mod debian;
 mod demo;
 mod fuzz;
 mod lab;
-mod nginx;
+mod pypi;
 mod registry;
 mod reproduce;
 mod s3;
