@@ -23,5 +23,6 @@ pub fn prove(lab: &Lab, s3_url: Option<&str>) -> anyhow::Result<()> {
         .env("PLFM_LAB", &lab.dir)
         .env("PLFM_BIN", &lab.bin)
         .env("PLFM_NGINX", debian::NGINX.ensure()?)
+        .env("PLFM_PROMTOOL", debian::PROMTOOL.ensure()?)
         .envs(s3_url.map(|url| ("PLFM_TEST_S3", url))))
 }

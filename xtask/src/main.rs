@@ -18,6 +18,7 @@ mod debian;
 mod demo;
 mod fuzz;
 mod lab;
+mod monitoring;
 mod pypi;
 mod registry;
 mod reproduce;
