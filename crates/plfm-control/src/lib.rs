@@ -1,1 +1,4 @@
 //! The control plane.
+
+pub mod authority;
+pub mod tls;
