@@ -65,7 +65,7 @@ impl Authority {
         params.subject_alt_names = vec![SanType::URI(uri)];
         params.distinguished_name = common_name(host.as_str());
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let not_after = whole_seconds(self.ends(now, HOST_CERTIFICATE_LIFE));
+        let not_after = self.host_certificate_end(now)?;
         let certificate = params
             .signed_by(&request.public_key, &self.issuer)
             .map_err(IssueError::Make)?;
@@ -74,6 +74,14 @@ impl Authority {
             not_after,
             renew_after: two_thirds(now, not_after),
         })
+    }
+
+    /// When a host's certificate ends that is issued now.
+    pub fn host_certificate_end(&self, now: Timestamp) -> Result<Timestamp, IssueError> {
+        if now >= self.not_after {
+            return Err(IssueError::AuthorityExpired(self.not_after));
+        }
+        Ok(whole_seconds(self.ends(now, HOST_CERTIFICATE_LIFE)))
     }
 
     /// What every certificate of this authority has in common.

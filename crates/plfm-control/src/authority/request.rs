@@ -1,5 +1,5 @@
 use rcgen::{PublicKeyData as _, SubjectPublicKeyInfo};
-use sha2::{Digest as _, Sha256};
+use plfm_release::Sha256Digest;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
@@ -78,8 +78,8 @@ impl SigningRequest {
     }
 
     /// SHA-256 of the public key (its `SubjectPublicKeyInfo`): who asks again with the same key is the same host.
-    pub fn public_key_sha256(&self) -> [u8; 32] {
-        Sha256::digest(self.public_key.subject_public_key_info()).into()
+    pub fn public_key_sha256(&self) -> Sha256Digest {
+        Sha256Digest::of(&self.public_key.subject_public_key_info())
     }
 }
 
