@@ -10,5 +10,9 @@
 //! generation only rises; no artifact byte passes through here.
 
 pub mod authority;
+pub mod control;
 pub mod fleet;
+pub mod metrics;
+pub mod server;
+pub mod store;
 pub mod tls;

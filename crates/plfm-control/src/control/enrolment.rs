@@ -37,7 +37,7 @@ impl Control {
     /// Lets a host into the fleet. The same host may ask again with the same key if the answer was lost.
     pub async fn enroll(&self, new: NewHost) -> Result<EnrolledHost, ControlError> {
         let now = Timestamp::now();
-        let id = new_host_id();
+        let id = new_host_id()?;
         let command = Command::Enroll(Enrolment {
             token_id: new.token.id,
             secret_sha256: new.token.secret_sha256,
@@ -101,7 +101,6 @@ fn enrolled(fact: &Fact) -> Option<&HostId> {
     }
 }
 
-fn new_host_id() -> HostId {
-    let text = ulid::Ulid::generate().to_string();
-    text.parse().unwrap_or_else(|_| unreachable!("a ULID is a host's id"))
+fn new_host_id() -> Result<HostId, ControlError> {
+    Ok(ulid::Ulid::generate().to_string().parse()?)
 }

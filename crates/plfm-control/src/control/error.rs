@@ -28,6 +28,9 @@ pub enum ControlError {
     /// It ends.
     #[error("the control plane is ending")]
     Ending,
+    /// No id could be made.
+    #[error("no id could be made")]
+    Id(#[from] plfm_api::control::HostIdError),
     /// No certificate can be issued.
     #[error("no certificate can be issued")]
     Issue(#[from] crate::authority::IssueError),
