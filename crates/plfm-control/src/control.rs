@@ -17,6 +17,7 @@ mod error;
 mod execute;
 mod heartbeat;
 mod hosts;
+mod issued;
 mod kernels;
 mod log;
 mod numbers;
@@ -31,8 +32,10 @@ pub use hosts::HostQuery;
 pub use log::{Health, Told};
 pub use numbers::Numbers;
 pub use pace::Pace;
+pub(crate) use kernels::state as kernel_state;
 pub use tokens::{ClaimedToken, MadeToken, SECRET_KEY_FILE, SecretKey, SecretKeyError, TokenKind};
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 
 use tokio::sync::{Mutex, Semaphore, watch};
@@ -60,6 +63,8 @@ struct Inner {
     position: watch::Sender<u64>,
     reading: Mutex<()>,
     deciding: Mutex<()>,
+    hosts_coming: AtomicU64,
+    rollbacks: log::Rollbacks,
     numbers: Mutex<Option<Arc<Numbers>>>,
     polls: Semaphore,
     beats: beats::Inlet,
@@ -106,6 +111,8 @@ impl Control {
             health: Health::default(),
             reading: Mutex::default(),
             deciding: Mutex::default(),
+            hosts_coming: AtomicU64::new(0),
+            rollbacks: log::Rollbacks::default(),
             numbers: Mutex::default(),
             polls: Semaphore::new(parts.polls_max),
             beats,

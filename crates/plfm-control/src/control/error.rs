@@ -22,6 +22,12 @@ pub enum ControlError {
     /// Too many heartbeats at once.
     #[error("more heartbeats wait than the database takes")]
     Busy,
+    /// A heartbeat that says nonsense.
+    #[error("{0}")]
+    Heartbeat(String),
+    /// A heartbeat of a run of news that was given up long ago.
+    #[error("the heartbeat's stream is older than those that are remembered")]
+    StreamTooOld,
     /// The database refused heartbeats, with this code.
     #[error("the heartbeat could not be kept: {0}")]
     NotKept(&'static str),

@@ -1,13 +1,11 @@
 //! Commands: decided from the log's end, appended only if it still is its end.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use plfm_api::control::{Actor, Generation};
 use sha2::{Digest as _, Sha256};
 
 use super::{Control, ControlError};
-use crate::fleet::{Command, Context, Decision, FleetState, Lacking, Refusal};
+use crate::fleet::{Command, Decision};
 use crate::store::{Answer, AppendError, NewEvent};
 
 /// How often a command is decided anew because others were faster. With two replicas at full load, three times is rare.
@@ -96,10 +94,13 @@ impl Control {
             let decision = fleet.decide(command, &context)?;
             let events = new_events(&decision, actor, now);
             let event = u64::try_from(events.len()).ok().filter(|count| *count > 0);
+            let (before, position) = (fleet.generation(), fleet.position());
+            // Whoever holds the state while it changes makes it be copied.
+            drop(fleet);
             let done = || Done {
                 decision: decision.clone(),
-                before: fleet.generation(),
-                event: event.map(|count| fleet.position() + count),
+                before,
+                event: event.map(|count| position + count),
             };
             let kept = render(done()).map_err(ControlError::KeptAnswer)?;
             let answer = request.map(|request| Answer {
@@ -113,7 +114,7 @@ impl Control {
             if events.is_empty() && answer.is_none() {
                 return Ok((kept, Some(done())));
             }
-            match self.0.store.append(fleet.position(), &events, answer.as_ref()).await {
+            match self.0.store.append(position, &events, answer.as_ref()).await {
                 Ok(appended) => {
                     self.take_in(&appended)?;
                     return Ok((kept, Some(done())));

@@ -1,5 +1,6 @@
 //! Following the log.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,11 @@ impl Control {
         Arc::clone(&self.0.fleet.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// How often the fleet was taken back, by who did it.
+    pub fn rollbacks(&self) -> [(&'static str, u64); 2] {
+        self.0.rollbacks.by_trigger()
+    }
+
     /// Reads the log to its end.
     pub async fn catch_up(&self) -> Result<(), ControlError> {
         let _one_at_a_time = self.0.reading.lock().await;
@@ -72,10 +78,13 @@ impl Control {
                 if taken.is_err() {
                     break;
                 }
+                self.0.rollbacks.count(event);
             }
         }
         let (told, position) = (Told::of(fleet), fleet.position());
+        let coming = u64::try_from(fleet.hosts().len()).unwrap_or(u64::MAX);
         drop(held);
+        self.0.hosts_coming.store(coming, std::sync::atomic::Ordering::Relaxed);
         self.0.told.send_replace(told);
         self.0.position.send_replace(position);
         if let Err(error) = &taken {
@@ -139,5 +148,26 @@ impl Health {
             Some(Ok(_) | Err(_)) => None,
             None => Some("the log was not read yet"),
         }
+    }
+}
+
+/// How often the fleet was taken back, by who did it.
+#[derive(Debug, Default)]
+pub(super) struct Rollbacks {
+    operator: AtomicU64,
+    system: AtomicU64,
+}
+
+impl Rollbacks {
+    fn count(&self, event: &Event) {
+        if event.kind == "rolled_back" {
+            let by = if event.actor.kind == "system" { &self.system } else { &self.operator };
+            by.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn by_trigger(&self) -> [(&'static str, u64); 2] {
+        let of = |count: &AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
+        [("operator", of(&self.operator)), ("system", of(&self.system))]
     }
 }

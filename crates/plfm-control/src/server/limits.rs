@@ -15,8 +15,10 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
 /// How long requests are waited for when the server ends. Long polls end at once.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
-/// Largest body of an operator's request, in bytes: a policy with a thousand pins.
-pub const OPERATOR_BODY_BYTES_MAX: usize = 256 * 1024;
+/// Largest body of an operator's request, in bytes: texts are bounded to a few hundred characters.
+pub const OPERATOR_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Largest policy, in bytes: a thousand pins.
+pub const POLICY_BODY_BYTES_MAX: usize = 256 * 1024;
 /// Largest body of a host's enrolment or renewal, in bytes: the signing request is bounded to 8 KiB.
 pub const HOST_BODY_BYTES_MAX: usize = 16 * 1024;
 /// Largest heartbeat, in bytes: 256 outcomes and 64 releases with their names.
