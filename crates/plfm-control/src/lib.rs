@@ -9,5 +9,10 @@
 //! Invariants: nothing changes but by a fact in the log; a decision is taken once, whichever replica takes it; the
 //! generation only rises; no artifact byte passes through here.
 
+pub mod authority;
+pub mod control;
 pub mod fleet;
+pub mod metrics;
+pub mod server;
 pub mod store;
+pub mod tls;
