@@ -12,6 +12,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "of JSON, where what is absent is null")]
 
+mod api_fuzz;
 mod bench;
 mod compliance;
 mod debian;
@@ -78,6 +79,12 @@ enum Task {
         #[arg(long, value_name = "N", default_value_t = 600)]
         seconds: u64,
     },
+    /// Fuzz the control plane's API, from its own OpenAPI document
+    FuzzApi {
+        /// How long
+        #[arg(long, value_name = "N", default_value_t = 300)]
+        seconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -98,6 +105,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Compliance => compliance::run_all(),
         Task::Bench(bench) => bench.run(),
         Task::Reproduce { kernel } => reproduce::run(kernel),
+        Task::FuzzApi { seconds } => api_fuzz::run_for(seconds),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
     }
 }
