@@ -180,9 +180,10 @@ impl Store {
         let judged = judge_all(&sorted, known)?;
         keep_hosts(&mut change, &judged).await?;
         keep_streams(&mut change, &judged).await?;
-        inventory::replace(&mut change, &judged).await?;
+        let differences = inventory::replace(&mut change, &judged).await?;
         let may_fetch = leases::settle(&mut change, &judged, fetches_max, now).await?;
         outcomes::add(&mut change, &judged).await?;
+        inventory::add_to_totals(&mut change, &differences).await?;
         change.commit().await?;
         let mut taken: BTreeMap<&HostId, Taken> = judged
             .iter()
