@@ -5,20 +5,26 @@
 //!           publish: a registry
 //! registry  all of it: a registry
 //! run, ps, logs, exec, stop, rm, instances              the local agent
+//! admin     the fleet: its control plane
 //! ```
 
+mod admin;
 mod agent;
+mod completions;
+mod harmless;
 mod instances;
 mod key_file;
 mod output;
+mod problem;
 mod registry;
 mod release;
 mod table;
+mod times;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::agent::AgentClient;
 use crate::output::{CliError, Output};
@@ -27,15 +33,18 @@ use crate::output::{CliError, Output};
 /// container runtimes use.
 const OWN_FAILURE: u8 = 125;
 
+/// Heading of the options that every verb has.
+const GLOBAL: &str = "Global options";
+
 /// Builds, signs, installs and boots releases of plfm's guest kernel and init.
 #[derive(Parser)]
 #[command(name = "plfm", version)]
 struct Cli {
     /// How the result is written
-    #[arg(long, global = true, value_enum, default_value = "human")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value = "human")]
     output: Format,
     /// The local agent's socket
-    #[arg(long, global = true, env = "PLFM_AGENT_SOCKET", default_value = plfm_api::AGENT_SOCKET_DEFAULT)]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "PLFM_AGENT_SOCKET", default_value = plfm_api::AGENT_SOCKET_DEFAULT)]
     agent: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -45,7 +54,7 @@ struct Cli {
 enum Format {
     /// Text for people
     Human,
-    /// One JSON document on standard output, nothing else
+    /// One JSON document on standard output, nothing else; one per line from verbs that follow something
     Json,
 }
 
@@ -74,6 +83,12 @@ enum Command {
     Instances(instances::InstancesCommand),
     /// Show what this host is and can do
     Host,
+    /// Look after the fleet, through its control plane
+    Admin(Box<admin::AdminArgs>),
+    /// Print a shell's completions
+    Completions(completions::CompletionsArgs),
+    /// Write man pages
+    Man(completions::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -104,5 +119,8 @@ fn main() -> ExitCode {
         Command::Rm(args) => done(args.run(&out, &agent)),
         Command::Instances(command) => done(command.run(&out, &agent)),
         Command::Host => done(instances::host(&out, &agent)),
+        Command::Admin(args) => done(args.run(&out)),
+        Command::Completions(args) => done(args.run(&out, Cli::command())),
+        Command::Man(args) => done(args.run(&out, Cli::command())),
     }
 }
