@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::output::{Category, CliError, render_chain};
-use crate::problem::problem_error;
+use crate::problem::{Peer, problem_error};
 
 /// How long an answer may take to begin, but for requests that wait for an instance.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -67,7 +67,7 @@ impl Client {
             return Ok(response);
         }
         Err(problem_error(
-            "agent",
+            Peer::Agent,
             status,
             &response.bytes().await.unwrap_or_default(),
         ))

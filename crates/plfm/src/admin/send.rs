@@ -8,7 +8,7 @@ use reqwest::{RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 
 use crate::output::{Category, CliError, render_chain};
-use crate::problem::{is_transient, problem_error};
+use crate::problem::{Peer, is_transient, problem_error};
 
 /// How often a request is sent: what a restart of the control plane takes, not what an outage does.
 const TRIES_MAX: u32 = 4;
@@ -56,7 +56,7 @@ async fn send_once<T: DeserializeOwned>(url: &Url, request: RequestBuilder) -> R
         });
     }
     Err(Failed {
-        error: problem_error("control plane", status, &body),
+        error: problem_error(Peer::ControlPlane, status, &body),
         again: is_transient(status).then_some(asked),
     })
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use plfm_api::control::EventPage;
+use tokio::time::Instant;
 
 use super::FilterArgs;
 use super::render::render_line;
@@ -18,6 +19,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(HELD_SECONDS + 15);
 const FAILURES_MAX: u32 = 20;
 /// Wait after a failure.
 const FAILURE_WAIT: Duration = Duration::from_secs(30);
+/// Wait after an answer that was not held back though there is no news: too many are waiting there.
+const IDLE_WAIT: Duration = Duration::from_secs(2);
 /// A position that no log comes to, and every database can hold.
 const BEYOND: u64 = i64::MAX.unsigned_abs();
 
@@ -30,9 +33,13 @@ pub fn run(control: &Control, filter: &FilterArgs) -> Result<(), CliError> {
         };
         let mut failures = 0;
         loop {
+            let asked = Instant::now();
             match read(client, filter, after).await {
                 Ok(page) => {
                     failures = 0;
+                    if page.items.is_empty() && asked.elapsed() < IDLE_WAIT {
+                        tokio::time::sleep(IDLE_WAIT).await;
+                    }
                     after = after.max(page.next_after);
                     for event in &page.items {
                         if !control.out.line(event, render_line)? {

@@ -28,8 +28,8 @@ fn choose(hosts: Vec<FleetHost>, text: &str) -> Result<HostId, CliError> {
         }
         (None, _) => {
             let message = format!("there is no host {text:?}");
-            Err(CliError::new(Category::NotFound, "no_such_host", message)
-                .with_hint(Some("look at the hosts with `plfm admin hosts list`".to_owned())))
+            Err(CliError::new(Category::NotFound, "host_unknown", message)
+                .with_hint(Some("see `plfm admin hosts list`".to_owned())))
         }
     }
 }
@@ -56,7 +56,7 @@ mod tests {
     fn a_name_means_the_one_host_that_is_not_revoked() {
         use HostState::{Active, Revoked};
         let chosen = |hosts: Vec<FleetHost>| choose(hosts, "a").map_err(|error| error.code);
-        assert_eq!(chosen(vec![]), Err("no_such_host".to_owned()));
+        assert_eq!(chosen(vec![]), Err("host_unknown".to_owned()));
         let id = host('1', Active).id;
         assert_eq!(chosen(vec![host('0', Revoked), host('1', Active)]), Ok(id));
         let id = host('0', Revoked).id;
