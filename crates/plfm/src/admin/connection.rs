@@ -153,7 +153,11 @@ pub fn no_such_context(name: &str) -> CliError {
 /// The URL of a control plane: HTTPS, and nothing that would be sent elsewhere than it seems.
 pub fn parse_url(text: &str) -> Result<Url, CliError> {
     let malformed = || {
-        let message = format!("{text:?} is not a control plane's URL");
+        // There may be a password in it.
+        let message = match text.contains('@') {
+            true => "that is not a control plane's URL".to_owned(),
+            false => format!("{text:?} is not a control plane's URL"),
+        };
         CliError::new(Category::Usage, "url_malformed", message)
             .with_hint(Some("such as https://control.example:8443".to_owned()))
     };

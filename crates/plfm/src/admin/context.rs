@@ -115,7 +115,11 @@ impl AddArgs {
         let context = Context {
             url: url.to_string(),
             ca,
-            token: Token::parse(&token)?,
+            token: Token::parse(&token).map_err(|error| {
+                error.with_hint(Some(
+                    "give it on standard input, or in a file: --token-file".to_owned(),
+                ))
+            })?,
         };
         config.contexts.insert(name.clone(), context);
         config.current.get_or_insert_with(|| name.clone());

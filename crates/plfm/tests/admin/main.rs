@@ -1,0 +1,10 @@
+//! `plfm admin` from the outside, against a real control plane: what it prints, its exit codes, what it changes.
+
+#[cfg(test)]
+mod context;
+#[cfg(test)]
+mod operator;
+#[cfg(test)]
+mod redact;
+#[cfg(test)]
+mod words;
