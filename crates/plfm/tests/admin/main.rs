@@ -3,8 +3,14 @@
 #[cfg(test)]
 mod context;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod operator;
 #[cfg(test)]
 mod redact;
+#[cfg(test)]
+mod scripted;
+#[cfg(test)]
+mod terminal;
 #[cfg(test)]
 mod words;

@@ -24,8 +24,9 @@ pub fn read() -> Result<Zeroizing<String>, CliError> {
     if !stdin.is_terminal() {
         return read_from("standard input", stdin.lock());
     }
-    eprint!("token: ");
+    // First: whoever types as soon as they are asked is not shown either.
     let silence = Silence::begin();
+    eprint!("token: ");
     let mut line = Zeroizing::new(String::new());
     let read = stdin.read_line(&mut line);
     drop(silence);
