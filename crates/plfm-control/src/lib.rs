@@ -1,1 +1,18 @@
-//! The control plane.
+//! The control plane: what the fleet boots, who may say so, and how it goes.
+//!
+//! ```text
+//! server ──> control ──> fleet      facts ──fold──> FleetState ──decide(command)──> facts
+//!  TLS,        │          pure
+//!  HTTP        └───────> store      the log of facts (append-only), and what hosts report
+//! ```
+//!
+//! Invariants: nothing changes but by a fact in the log; a decision is taken once, whichever replica takes it; the
+//! generation only rises; no artifact byte passes through here.
+
+pub mod authority;
+pub mod control;
+pub mod fleet;
+pub mod metrics;
+pub mod server;
+pub mod store;
+pub mod tls;

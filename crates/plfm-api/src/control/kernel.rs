@@ -29,7 +29,7 @@ pub enum KernelState {
         /// Why.
         reason: String,
     },
-    /// The fleet was taken back from it: never a rollback's target until it was the default again by an operator's word.
+    /// The fleet was taken back from it: neither the default nor a rollback's target until somebody unblocks it.
     RolledBack {
         /// Why.
         reason: String,

@@ -1,0 +1,124 @@
+//! Numbers of the fleet, as they were counted last.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+/// Numbers of one release.
+#[derive(Debug, Clone, Default)]
+pub struct ReleaseNumbers {
+    /// Its id.
+    pub release: String,
+    /// Active hosts that have it installed and do not boot it by default.
+    pub hosts_installed: u64,
+    /// Active hosts whose new instances boot it.
+    pub hosts_current: u64,
+    /// Instances that run on it.
+    pub instances: u64,
+    /// Boots by outcome.
+    pub outcomes: Vec<(String, u64)>,
+    /// The share of boots that became ready, of those that count, if any did.
+    pub success_ratio: Option<f64>,
+    /// The share of new instances that boot it.
+    pub weight: f64,
+}
+
+/// Numbers of the fleet.
+#[derive(Debug, Clone, Default)]
+pub struct FleetNumbers {
+    /// Hosts by state.
+    pub states: Vec<(&'static str, u64)>,
+    /// Each release that the registry ever listed.
+    pub releases: Vec<ReleaseNumbers>,
+    /// Rollbacks, by what made them.
+    pub rollbacks: Vec<(&'static str, u64)>,
+}
+
+/// Writes the numbers out.
+#[derive(Debug)]
+pub(super) struct Collector(pub(super) Arc<RwLock<FleetNumbers>>);
+
+impl prometheus_client::collector::Collector for Collector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let numbers = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        states(&mut encoder, &numbers)?;
+        hosts(&mut encoder, &numbers)?;
+        instances(&mut encoder, &numbers)?;
+        boots(&mut encoder, &numbers)?;
+        ratios(&mut encoder, &numbers)?;
+        weights(&mut encoder, &numbers)?;
+        rollbacks(&mut encoder, &numbers)
+    }
+}
+
+fn states(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
+    let gauge = ConstGauge::new(0_u64);
+    let mut family = encoder.encode_descriptor("fleet_hosts_by_state", "Hosts by what they are to the fleet", None, gauge.metric_type())?;
+    for (state, hosts) in &numbers.states {
+        ConstGauge::new(*hosts).encode(family.encode_family(&[("state", *state)])?)?;
+    }
+    Ok(())
+}
+
+fn hosts(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
+    let gauge = ConstGauge::new(0_u64);
+    let mut family = encoder.encode_descriptor("fleet_hosts", "Active hosts that have a release, by whether they boot it by default", None, gauge.metric_type())?;
+    for one in &numbers.releases {
+        for (state, hosts) in [("installed", one.hosts_installed), ("current", one.hosts_current)] {
+            let labels = [("release", one.release.as_str()), ("state", state)];
+            ConstGauge::new(hosts).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn instances(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
+    let gauge = ConstGauge::new(0_u64);
+    let mut family = encoder.encode_descriptor("fleet_instances", "Instances that run on a release", None, gauge.metric_type())?;
+    for one in &numbers.releases {
+        ConstGauge::new(one.instances).encode(family.encode_family(&[("release", one.release.as_str())])?)?;
+    }
+    Ok(())
+}
+
+fn boots(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
+    let counter = ConstCounter::new(0_u64);
+    let mut family = encoder.encode_descriptor("boots", "Boots that hosts reported", None, counter.metric_type())?;
+    for one in &numbers.releases {
+        for (outcome, boots) in &one.outcomes {
+            let labels = [("release", one.release.as_str()), ("outcome", outcome.as_str())];
+            ConstCounter::new(*boots).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn ratios(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
+    let gauge = ConstGauge::new(0.0_f64);
+    let mut family = encoder.encode_descriptor("boot_success_ratio", "The share of boots that became ready, of those that count", None, gauge.metric_type())?;
+    for one in &numbers.releases {
+        let Some(ratio) = one.success_ratio else { continue };
+        ConstGauge::new(ratio).encode(family.encode_family(&[("release", one.release.as_str())])?)?;
+    }
+    Ok(())
+}
+
+fn weights(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
+    let gauge = ConstGauge::new(0.0_f64);
+    let mut family = encoder.encode_descriptor("rollout_weight", "The share of new instances that boot a release", None, gauge.metric_type())?;
+    for one in &numbers.releases {
+        ConstGauge::new(one.weight).encode(family.encode_family(&[("release", one.release.as_str())])?)?;
+    }
+    Ok(())
+}
+
+fn rollbacks(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
+    let counter = ConstCounter::new(0_u64);
+    let mut family = encoder.encode_descriptor("rollbacks", "Times that the fleet was taken back", None, counter.metric_type())?;
+    for (trigger, rollbacks) in &numbers.rollbacks {
+        ConstCounter::new(*rollbacks).encode(family.encode_family(&[("trigger", *trigger)])?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Whether the server is well, and what it counted: plain HTTP, for whoever runs it.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use jiff::Timestamp;
+use plfm_api::control::KernelState;
+use tracing::warn;
+
+use super::chain;
+use crate::control::{Control, Numbers};
+use crate::fleet::FleetState;
+use crate::metrics::{FleetNumbers, ReleaseNumbers};
+
+/// `/healthz`, `/readyz` and `/metrics`.
+pub fn observe_router(control: Control) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(control)
+}
+
+async fn ready(State(control): State<Control>) -> Response {
+    if control.ending().is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "ending\n").into_response();
+    }
+    if let Err(error) = control.store().ping().await {
+        warn!(code = error.code(), "not ready: {}", chain(&error));
+        return (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response();
+    }
+    match control.health().problem(Timestamp::now()) {
+        Some(problem) => (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")).into_response(),
+        None => "ready\n".into_response(),
+    }
+}
+
+async fn metrics(State(control): State<Control>) -> Response {
+    let fleet = control.fleet();
+    // The numbers of the server itself are shown even if the fleet's cannot be counted.
+    let numbers = match control.numbers().await {
+        Ok(numbers) => Some(in_metrics(&fleet, &numbers, control.rollbacks().to_vec())),
+        Err(error) => {
+            warn!("the fleet cannot be counted: {}", chain(&error));
+            None
+        }
+    };
+    match control.metrics().render(fleet.generation().0, fleet.position(), numbers) {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn in_metrics(fleet: &FleetState, numbers: &Numbers, rollbacks: Vec<(&'static str, u64)>) -> FleetNumbers {
+    let canary = fleet.policy().canary.as_ref();
+    let canary_share = canary.map_or(0.0, |canary| f64::from(canary.weight) / 10_000.0);
+    let releases = fleet.releases().iter().map(|(release, record)| {
+        let count = numbers.releases.get(release);
+        let (ready, boots) = numbers.boots_of(release);
+        let weight = match crate::control::kernel_state(fleet, release, record) {
+            KernelState::Default => 1.0 - canary_share,
+            KernelState::Canary { weight } => f64::from(weight) / 10_000.0,
+            KernelState::Previous
+            | KernelState::Available
+            | KernelState::Blocked { .. }
+            | KernelState::RolledBack { .. }
+            | KernelState::Withdrawn { .. } => 0.0,
+        };
+        ReleaseNumbers {
+            release: release.to_string(),
+            hosts_installed: count.map_or(0, |count| count.hosts_installed.saturating_sub(count.hosts_current)),
+            hosts_current: count.map_or(0, |count| count.hosts_current),
+            instances: count.map_or(0, |count| count.instances),
+            outcomes: numbers.boots.get(release).map_or_else(Vec::new, |outcomes| {
+                outcomes.iter().map(|(outcome, boots)| (outcome.clone(), *boots)).collect()
+            }),
+            success_ratio: (boots > 0).then(|| ready as f64 / boots as f64),
+            weight,
+        }
+    });
+    FleetNumbers {
+        states: numbers.states.iter().map(|(state, hosts)| (*state, *hosts)).collect(),
+        releases: releases.collect(),
+        rollbacks,
+    }
+}
