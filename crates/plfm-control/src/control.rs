@@ -29,10 +29,10 @@ pub use enrolment::NewHost;
 pub use error::ControlError;
 pub use execute::{Done, Kept, Request};
 pub use hosts::HostQuery;
+pub(crate) use kernels::state as kernel_state;
 pub use log::{Health, Told};
 pub use numbers::Numbers;
 pub use pace::Pace;
-pub(crate) use kernels::state as kernel_state;
 pub use tokens::{ClaimedToken, MadeToken, SECRET_KEY_FILE, SecretKey, SecretKeyError, TokenKind};
 
 use std::sync::atomic::AtomicU64;

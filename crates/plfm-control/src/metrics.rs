@@ -19,7 +19,9 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 /// From a cached answer to one that was waited for.
-const REQUEST_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0];
+const REQUEST_SECONDS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0,
+];
 /// From one heartbeat to a full batch.
 const BATCH_HOSTS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
@@ -87,14 +89,22 @@ impl Metrics {
         let registry = &mut self.registry;
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("control_build", "What runs here", Info::new(version));
-        registry.register("control_requests", "Requests that were answered", self.requests.clone());
+        registry.register(
+            "control_requests",
+            "Requests that were answered",
+            self.requests.clone(),
+        );
         registry.register_with_unit(
             "control_request",
             "Time from a request's head to its answer",
             Unit::Seconds,
             self.request_seconds.clone(),
         );
-        registry.register("control_heartbeats", "Heartbeats that were kept", self.heartbeats.clone());
+        registry.register(
+            "control_heartbeats",
+            "Heartbeats that were kept",
+            self.heartbeats.clone(),
+        );
         registry.register(
             "control_heartbeats_with_news",
             "Heartbeats whose news were new",
@@ -111,14 +121,26 @@ impl Metrics {
             Unit::Seconds,
             self.batch_seconds.clone(),
         );
-        registry.register("control_connections", "Connections that are open", self.connections.clone());
+        registry.register(
+            "control_connections",
+            "Connections that are open",
+            self.connections.clone(),
+        );
         registry.register(
             "control_authentication_failures",
             "Requests that nobody known asked",
             self.authentication_failures.clone(),
         );
-        registry.register("control_generation", "The generation of the target", self.generation.clone());
-        registry.register("control_log_position", "The last event that is followed", self.log_position.clone());
+        registry.register(
+            "control_generation",
+            "The generation of the target",
+            self.generation.clone(),
+        );
+        registry.register(
+            "control_log_position",
+            "The last event that is followed",
+            self.log_position.clone(),
+        );
         registry.register(
             "control_registry_updates",
             "Times that the registry was asked, by what came of it",
@@ -139,7 +161,9 @@ impl Metrics {
             method,
             route: route.to_owned(),
         };
-        self.request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        self.request_seconds
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
     }
 
     /// A heartbeat was kept.
@@ -152,7 +176,8 @@ impl Metrics {
 
     /// Heartbeats were kept together.
     pub fn batch(&self, hosts: usize, took: Duration) {
-        self.batch_hosts.observe(f64::from(u32::try_from(hosts).unwrap_or(u32::MAX)));
+        self.batch_hosts
+            .observe(f64::from(u32::try_from(hosts).unwrap_or(u32::MAX)));
         self.batch_seconds.observe(took.as_secs_f64());
     }
 
@@ -163,16 +188,25 @@ impl Metrics {
 
     /// Nobody known asked.
     pub fn authentication_failure(&self, reason: &'static str) {
-        self.authentication_failures.get_or_create(&ReasonLabels { reason }).inc();
+        self.authentication_failures
+            .get_or_create(&ReasonLabels { reason })
+            .inc();
     }
 
     /// The registry was asked.
     pub fn registry_update(&self, result: &'static str) {
-        self.registry_updates.get_or_create(&ReasonLabels { reason: result }).inc();
+        self.registry_updates
+            .get_or_create(&ReasonLabels { reason: result })
+            .inc();
     }
 
     /// All of it, in the text format of OpenMetrics.
-    pub fn render(&self, generation: u64, position: u64, fleet: Option<FleetNumbers>) -> Result<String, std::fmt::Error> {
+    pub fn render(
+        &self,
+        generation: u64,
+        position: u64,
+        fleet: Option<FleetNumbers>,
+    ) -> Result<String, std::fmt::Error> {
         self.generation.set(generation);
         self.log_position.set(position);
         if let Some(fleet) = fleet {

@@ -8,8 +8,8 @@
 //! Invariants: every answer has a request id, and every error is a problem document; nothing waits without a bound, and
 //! nothing is read without one; no secret is logged.
 
-mod access;
 mod accept;
+mod access;
 mod api;
 mod connection;
 mod extract;
@@ -80,7 +80,9 @@ impl App {
 
     /// Refuses whoever failed too often.
     fn check_waits(&self, from: IpAddr) -> Result<(), ApiError> {
-        self.failures.wait(from, Instant::now()).map_or(Ok(()), |wait| Err(too_many(wait)))
+        self.failures
+            .wait(from, Instant::now())
+            .map_or(Ok(()), |wait| Err(too_many(wait)))
     }
 
     /// Carries an operator's change out.
@@ -113,25 +115,26 @@ impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
         match error {
             ControlError::Refused(refusal) => refusal.into(),
-            ControlError::KeyReused => {
-                Self::conflict("idempotency_key_reused", "this Idempotency-Key was used for another request")
-                    .hint("send a new key with a new change")
-            }
-            ControlError::Contended => {
-                Self::unavailable("contended", "others changed the fleet each time that this was decided")
-                    .retry_after(1)
-            }
+            ControlError::KeyReused => Self::conflict(
+                "idempotency_key_reused",
+                "this Idempotency-Key was used for another request",
+            )
+            .hint("send a new key with a new change"),
+            ControlError::Contended => Self::unavailable(
+                "contended",
+                "others changed the fleet each time that this was decided",
+            )
+            .retry_after(1),
             ControlError::Busy => {
                 Self::unavailable("busy", "the database does not keep up with the heartbeats").retry_after(5)
             }
-            ControlError::Ending => {
-                Self::unavailable("ending", "the control plane is ending").retry_after(1)
-            }
+            ControlError::Ending => Self::unavailable("ending", "the control plane is ending").retry_after(1),
             ControlError::Heartbeat(detail) => Self::invalid("heartbeat_invalid", detail),
-            ControlError::StreamTooOld => {
-                Self::conflict("stream_too_old", "the heartbeat's stream is older than those that are remembered")
-                    .hint("begin another stream")
-            }
+            ControlError::StreamTooOld => Self::conflict(
+                "stream_too_old",
+                "the heartbeat's stream is older than those that are remembered",
+            )
+            .hint("begin another stream"),
             ControlError::Store(ref store) if store.is_retryable() => {
                 tracing::warn!(code = store.code(), "{}", chain(&error));
                 Self::unavailable("database_unavailable", "the database does not answer").retry_after(2)

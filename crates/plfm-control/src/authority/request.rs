@@ -1,5 +1,5 @@
-use rcgen::{PublicKeyData as _, SubjectPublicKeyInfo};
 use plfm_release::Sha256Digest;
+use rcgen::{PublicKeyData as _, SubjectPublicKeyInfo};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;

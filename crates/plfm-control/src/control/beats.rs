@@ -38,10 +38,13 @@ impl Control {
     /// Keeps a heartbeat. Returns when it is committed.
     pub(super) async fn take_beat(&self, beat: Beat) -> Result<Taken, ControlError> {
         let (answer, taken) = oneshot::channel();
-        self.0.beats.try_send(Waiting { beat, answer }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => ControlError::Busy,
-            mpsc::error::TrySendError::Closed(_) => ControlError::Ending,
-        })?;
+        self.0
+            .beats
+            .try_send(Waiting { beat, answer })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => ControlError::Busy,
+                mpsc::error::TrySendError::Closed(_) => ControlError::Ending,
+            })?;
         taken.await.map_err(|_| ControlError::Ending)?
     }
 
@@ -65,11 +68,17 @@ impl Control {
     }
 
     async fn commit(&self, batch: Vec<Waiting>) {
-        let (beats, answers): (Vec<Beat>, Vec<_>) =
-            batch.into_iter().map(|waiting| (waiting.beat, waiting.answer)).unzip();
+        let (beats, answers): (Vec<Beat>, Vec<_>) = batch
+            .into_iter()
+            .map(|waiting| (waiting.beat, waiting.answer))
+            .unzip();
         let fetches_max = self.fleet().policy().fetches_max;
         let began = Instant::now();
-        let taken = self.0.store.take_beats(&beats, fetches_max, Timestamp::now()).await;
+        let taken = self
+            .0
+            .store
+            .take_beats(&beats, fetches_max, Timestamp::now())
+            .await;
         self.0.metrics.batch(beats.len(), began.elapsed());
         match taken {
             Ok(taken) => {
@@ -79,7 +88,12 @@ impl Control {
                 }
             }
             Err(error) => {
-                warn!(code = error.code(), hosts = beats.len(), "heartbeats were not kept: {}", crate::server::chain(&error));
+                warn!(
+                    code = error.code(),
+                    hosts = beats.len(),
+                    "heartbeats were not kept: {}",
+                    crate::server::chain(&error)
+                );
                 for answer in answers {
                     let _ = answer.send(Err(failed(&error)));
                 }
@@ -90,7 +104,11 @@ impl Control {
 
 /// The same error for each of those who waited.
 fn failed(error: &StoreError) -> ControlError {
-    if error.is_retryable() { ControlError::Busy } else { ControlError::NotKept(error.code()) }
+    if error.is_retryable() {
+        ControlError::Busy
+    } else {
+        ControlError::NotKept(error.code())
+    }
 }
 
 /// The first of a batch: whoever was left over, else whoever comes. Empty when no more will come. Nothing is lost when the

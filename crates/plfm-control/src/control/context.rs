@@ -21,7 +21,10 @@ pub(super) fn active_since(fleet: &FleetState, now: Timestamp) -> Timestamp {
 
 /// What people call a host.
 pub(super) fn name_of(fleet: &FleetState, host: &HostId) -> String {
-    fleet.hosts().get(host).map_or_else(|| host.to_string(), |record| record.name.clone())
+    fleet
+        .hosts()
+        .get(host)
+        .map_or_else(|| host.to_string(), |record| record.name.clone())
 }
 
 impl Control {
@@ -60,7 +63,9 @@ impl Control {
         let since = active_since(fleet, now);
         let mut groups = Vec::new();
         for versions in self.0.store.hosts_versions(since).await? {
-            let Some((arch, protocols)) = versions.platform.clone() else { continue };
+            let Some((arch, protocols)) = versions.platform.clone() else {
+                continue;
+            };
             groups.push(VersionGroup {
                 agent_version: versions.agent_version.clone(),
                 protocols: protocols.into_iter().map(Protocol).collect(),

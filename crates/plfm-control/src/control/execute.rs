@@ -131,7 +131,11 @@ impl Control {
     /// The answer that the request got before.
     async fn kept(&self, request: Option<&Request>) -> Result<Option<Kept>, ControlError> {
         let Some(request) = request else { return Ok(None) };
-        let answer = self.0.store.answer(&request.principal, &request.key_sha256).await?;
+        let answer = self
+            .0
+            .store
+            .answer(&request.principal, &request.key_sha256)
+            .await?;
         match answer {
             Some(answer) if answer.body_sha256 == request.body_sha256 => {
                 Ok(Some((answer.status, answer.body)))

@@ -29,7 +29,10 @@ impl Control {
         let now = Timestamp::now();
         check(&beat, now).map_err(ControlError::Heartbeat)?;
         let stream = beat.stream.parse().map_err(|_| {
-            ControlError::Heartbeat(format!("{:?} is not a stream, which is a ULID", shortened(&beat.stream)))
+            ControlError::Heartbeat(format!(
+                "{:?} is not a stream, which is a ULID",
+                shortened(&beat.stream)
+            ))
         })?;
         let generation = beat.generation;
         let beat = Beat {
@@ -86,7 +89,9 @@ fn check(beat: &Heartbeat, now: Timestamp) -> Result<(), String> {
     if beat.sequence == 0 && (beat.status.is_some() || !beat.outcomes.is_empty()) {
         return Err("news have a sequence from 1".to_owned());
     }
-    beat.outcomes.iter().try_for_each(|outcome| check_outcome(outcome, now))?;
+    beat.outcomes
+        .iter()
+        .try_for_each(|outcome| check_outcome(outcome, now))?;
     beat.status.as_ref().map_or(Ok(()), check_status)
 }
 
@@ -104,7 +109,10 @@ fn check_outcome(outcome: &OutcomeCount, now: Timestamp) -> Result<(), String> {
         return Err(format!("{} is not a minute's beginning", outcome.window));
     }
     if outcome.window > latest || outcome.window < Timestamp::UNIX_EPOCH {
-        return Err(format!("{} has not been yet: the host's clock is wrong", outcome.window));
+        return Err(format!(
+            "{} has not been yet: the host's clock is wrong",
+            outcome.window
+        ));
     }
     if outcome.count == 0 {
         return Err("an outcome has a count from 1".to_owned());
@@ -119,7 +127,11 @@ fn check_outcome(outcome: &OutcomeCount, now: Timestamp) -> Result<(), String> {
 fn check_status(status: &HostStatus) -> Result<(), String> {
     let advertised = &status.advertisement;
     at_most("kernel_versions", advertised.kernel_versions.len(), INVENTORY_MAX)?;
-    at_most("guest_init_protocols", advertised.guest_init_protocols.len(), INVENTORY_MAX)?;
+    at_most(
+        "guest_init_protocols",
+        advertised.guest_init_protocols.len(),
+        INVENTORY_MAX,
+    )?;
     at_most("releases", status.releases.len(), INVENTORY_MAX)?;
     at_most("problems", status.problems.len(), PROBLEMS_MAX)?;
     let mut releases: Vec<_> = status.releases.iter().map(|release| &release.release).collect();

@@ -53,7 +53,9 @@ impl Control {
             let Some((last, _)) = some.last() else { break };
             after = Some(last.clone());
             for (host, row) in some {
-                let Some(record) = fleet.hosts().get(&host) else { continue };
+                let Some(record) = fleet.hosts().get(&host) else {
+                    continue;
+                };
                 let host = shown(&host, record, row, since);
                 if query.state.is_none_or(|state| state == host.state) {
                     items.push(host);
@@ -81,14 +83,21 @@ impl Control {
     ) -> Result<Vec<(HostId, Option<HostRow>)>, ControlError> {
         use std::ops::Bound::{Excluded, Unbounded};
         // Few match a state: reading page by page is bounded by the fleet's size.
-        let limit = if query.state.is_some() { READ_AT_ONCE } else { query.limit + 1 };
+        let limit = if query.state.is_some() {
+            READ_AT_ONCE
+        } else {
+            query.limit + 1
+        };
         if let Some(release) = &query.release {
             let filter = HostFilter {
                 release: Some(release.clone()),
                 ..HostFilter::default()
             };
             let rows = self.0.store.host_rows(after, limit, &filter).await?;
-            return Ok(rows.into_iter().map(|row| (row.host.clone(), Some(row))).collect());
+            return Ok(rows
+                .into_iter()
+                .map(|row| (row.host.clone(), Some(row)))
+                .collect());
         }
         let begin = after.map_or(Unbounded, Excluded);
         let hosts: Vec<HostId> = fleet
@@ -98,7 +107,8 @@ impl Control {
             .map(|(host, _)| host.clone())
             .collect();
         let rows = self.0.store.host_rows_of(&hosts).await?;
-        let mut rows: HashMap<HostId, HostRow> = rows.into_iter().map(|row| (row.host.clone(), row)).collect();
+        let mut rows: HashMap<HostId, HostRow> =
+            rows.into_iter().map(|row| (row.host.clone(), row)).collect();
         let with_row = |host: HostId| {
             let row = rows.remove(&host);
             (host, row)

@@ -5,8 +5,8 @@ use std::ops::Bound::{Excluded, Unbounded};
 
 use jiff::Timestamp;
 use plfm_api::control::{
-    Actor, CreateEnrollmentToken, CreateToken, CreatedEnrollmentToken, CreatedToken, EnrollmentToken, EventPage,
-    Page, Receipt, Token,
+    Actor, CreateEnrollmentToken, CreateToken, CreatedEnrollmentToken, CreatedToken, EnrollmentToken,
+    EventPage, Page, Receipt, Token,
 };
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +91,9 @@ impl Control {
     }
 
     fn made(&self, kind: TokenKind, id: &str, request: &Request) -> super::MadeToken {
-        self.0.secret_key.token(kind, id, &request.principal, &request.key_sha256)
+        self.0
+            .secret_key
+            .token(kind, id, &request.principal, &request.key_sha256)
     }
 
     async fn keep_token(
@@ -111,14 +113,16 @@ impl Control {
     /// Operators' tokens after one of them.
     pub fn tokens(&self, after: Option<&str>, limit: usize) -> Page<Token> {
         let now = Timestamp::now();
-        page(self.fleet().tokens(), after, limit, |id, record: &TokenRecord| Token {
-            id: id.to_owned(),
-            name: record.name.clone(),
-            role: record.role,
-            state: record.state(now),
-            created_by: record.created_by.clone(),
-            created_at: record.created_at,
-            expires_at: record.expires_at,
+        page(self.fleet().tokens(), after, limit, |id, record: &TokenRecord| {
+            Token {
+                id: id.to_owned(),
+                name: record.name.clone(),
+                role: record.role,
+                state: record.state(now),
+                created_by: record.created_by.clone(),
+                created_at: record.created_at,
+                expires_at: record.expires_at,
+            }
         })
     }
 
@@ -126,8 +130,11 @@ impl Control {
     pub fn enrollment_tokens(&self, after: Option<&str>, limit: usize) -> Page<EnrollmentToken> {
         let now = Timestamp::now();
         let fleet = self.fleet();
-        page(fleet.enrollment_tokens(), after, limit, |id, record: &EnrollmentTokenRecord| {
-            EnrollmentToken {
+        page(
+            fleet.enrollment_tokens(),
+            after,
+            limit,
+            |id, record: &EnrollmentTokenRecord| EnrollmentToken {
                 id: id.to_owned(),
                 state: record.state(now),
                 host_name: record.host_name.clone(),
@@ -135,8 +142,8 @@ impl Control {
                 created_at: record.created_at,
                 expires_at: record.expires_at,
                 host: record.used.as_ref().map(|(host, _)| host.clone()),
-            }
-        })
+            },
+        )
     }
 
     /// Some of the log. Waits for an event if there is none.

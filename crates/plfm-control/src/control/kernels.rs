@@ -50,7 +50,9 @@ impl Control {
         let found = &record.found;
         let (mut unable, mut unable_total) = (Vec::new(), 0);
         for group in self.versions(&fleet, Timestamp::now()).await? {
-            let Some(reason) = found.why_not(&group) else { continue };
+            let Some(reason) = found.why_not(&group) else {
+                continue;
+            };
             unable_total += group.hosts;
             unable.extend(group.examples.into_iter().map(|(host, name)| KernelHost {
                 host,
@@ -59,7 +61,11 @@ impl Control {
             }));
         }
         unable.truncate(UNABLE_SHOWN);
-        let was_default = fleet.defaults().iter().rev().filter(|was| was.release == *release);
+        let was_default = fleet
+            .defaults()
+            .iter()
+            .rev()
+            .filter(|was| was.release == *release);
         Ok(KernelDetail {
             kernel: kernel(&fleet, &numbers, release, record),
             manifest_sha256: found.manifest_sha256.to_string(),
@@ -112,8 +118,15 @@ pub(crate) fn state(fleet: &FleetState, release: &ReleaseId, record: &ReleaseRec
     if let Some(reason) = record.rolled_back.clone() {
         return KernelState::RolledBack { reason };
     }
-    if let Some(canary) = fleet.policy().canary.as_ref().filter(|canary| canary.release == *release) {
-        return KernelState::Canary { weight: canary.weight };
+    if let Some(canary) = fleet
+        .policy()
+        .canary
+        .as_ref()
+        .filter(|canary| canary.release == *release)
+    {
+        return KernelState::Canary {
+            weight: canary.weight,
+        };
     }
     match fleet.known_good() {
         Some(was) if was.release == *release => KernelState::Previous,

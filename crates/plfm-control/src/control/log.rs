@@ -84,7 +84,9 @@ impl Control {
         let (told, position) = (Told::of(fleet), fleet.position());
         let coming = u64::try_from(fleet.hosts().len()).unwrap_or(u64::MAX);
         drop(held);
-        self.0.hosts_coming.store(coming, std::sync::atomic::Ordering::Relaxed);
+        self.0
+            .hosts_coming
+            .store(coming, std::sync::atomic::Ordering::Relaxed);
         self.0.told.send_replace(told);
         self.0.position.send_replace(position);
         if let Err(error) = &taken {
@@ -161,7 +163,11 @@ pub(super) struct Rollbacks {
 impl Rollbacks {
     fn count(&self, event: &Event) {
         if event.kind == "rolled_back" {
-            let by = if event.actor.kind == "system" { &self.system } else { &self.operator };
+            let by = if event.actor.kind == "system" {
+                &self.system
+            } else {
+                &self.operator
+            };
             by.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
     }

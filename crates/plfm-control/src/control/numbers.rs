@@ -88,9 +88,14 @@ impl Control {
         let releases = store.release_counts(since).await?;
         let mut boots: HashMap<ReleaseId, BTreeMap<String, u64>> = HashMap::new();
         for total in store.boot_totals().await? {
-            boots.entry(total.release).or_default().insert(total.outcome, total.count);
+            boots
+                .entry(total.release)
+                .or_default()
+                .insert(total.outcome, total.count);
         }
-        let counts = store.fleet_counts(since, fleet.generation(), fleet.default_release()).await?;
+        let counts = store
+            .fleet_counts(since, fleet.generation(), fleet.default_release())
+            .await?;
         let held = Arc::clone(fleet);
         // Tens of milliseconds for a hundred thousand hosts.
         let states = tokio::task::spawn_blocking(move || states(&held, &seen, since)).await;
@@ -99,7 +104,10 @@ impl Control {
             position: fleet.position(),
             states: states.map_err(|_| ControlError::Ending)?,
             fleet: counts,
-            releases: releases.into_iter().map(|count| (count.release.clone(), count)).collect(),
+            releases: releases
+                .into_iter()
+                .map(|count| (count.release.clone(), count))
+                .collect(),
             boots,
         })
     }
@@ -110,7 +118,11 @@ impl Control {
         let told = self.told();
         Ok(Fleet {
             target: told.target.clone(),
-            hosts: numbers.states.iter().map(|(state, hosts)| ((*state).to_owned(), *hosts)).collect(),
+            hosts: numbers
+                .states
+                .iter()
+                .map(|(state, hosts)| ((*state).to_owned(), *hosts))
+                .collect(),
             hosts_at_generation: numbers.fleet.hosts_at_generation,
             hosts_at_default: numbers.fleet.hosts_at_default,
             hosts_with_default: numbers.fleet.hosts_with_default,
@@ -118,11 +130,7 @@ impl Control {
     }
 }
 
-fn states(
-    fleet: &FleetState,
-    seen: &[(HostId, Timestamp)],
-    since: Timestamp,
-) -> BTreeMap<&'static str, u64> {
+fn states(fleet: &FleetState, seen: &[(HostId, Timestamp)], since: Timestamp) -> BTreeMap<&'static str, u64> {
     let seen: HashMap<&HostId, Timestamp> = seen.iter().map(|(host, at)| (host, *at)).collect();
     let all = [
         HostState::Active,

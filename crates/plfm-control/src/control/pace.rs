@@ -59,7 +59,9 @@ pub fn random() -> u64 {
 
 /// The pause before a decision is taken anew.
 pub fn back_off(attempt: u32) -> Duration {
-    let most = Duration::from_millis(5).saturating_mul(attempt.saturating_add(1)).min(BACK_OFF_MAX);
+    let most = Duration::from_millis(5)
+        .saturating_mul(attempt.saturating_add(1))
+        .min(BACK_OFF_MAX);
     most.mul_f64((random() % 1_000) as f64 / 1_000.0)
 }
 
@@ -101,7 +103,10 @@ mod tests {
     fn the_next_is_within_a_tenth() {
         for random in [0, 1, 7_777, u64::MAX] {
             let next = Pace::default().next(100_000, random);
-            assert!((Duration::from_secs(54)..=Duration::from_secs(66)).contains(&next), "{next:?}");
+            assert!(
+                (Duration::from_secs(54)..=Duration::from_secs(66)).contains(&next),
+                "{next:?}"
+            );
         }
     }
 }

@@ -34,7 +34,9 @@ impl Control {
         if *position.borrow_and_update() > after {
             return;
         }
-        let Ok(_place) = self.0.polls.try_acquire() else { return };
+        let Ok(_place) = self.0.polls.try_acquire() else {
+            return;
+        };
         tokio::select! {
             _ = tokio::time::timeout(wait, position.wait_for(|position| *position > after)) => {}
             () = self.0.ending.cancelled() => {}

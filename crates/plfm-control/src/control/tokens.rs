@@ -52,7 +52,9 @@ impl ClaimedToken {
         // By place: a secret may have an underscore.
         let (id, secret) = rest.split_at_checked(ID_CHARS)?;
         let secret = secret.strip_prefix('_')?;
-        let is_id = id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        let is_id = id
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
         let decoded = URL_SAFE_NO_PAD.decode(secret).ok()?;
         (is_id && decoded.len() == SECRET_BYTES).then(|| Self {
             id: id.to_owned(),
@@ -203,7 +205,14 @@ mod tests {
     #[test]
     fn what_is_no_token_is_none() {
         let made = MadeToken::random(TokenKind::Operator, ID).unwrap().text;
-        for text in ["", "plfm_op_", "Bearer", &made[..made.len() - 1], &format!("{made}A"), "plfm_op_é"] {
+        for text in [
+            "",
+            "plfm_op_",
+            "Bearer",
+            &made[..made.len() - 1],
+            &format!("{made}A"),
+            "plfm_op_é",
+        ] {
             assert!(ClaimedToken::parse(TokenKind::Operator, text).is_none(), "{text}");
         }
     }

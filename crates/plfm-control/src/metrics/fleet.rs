@@ -55,7 +55,12 @@ impl prometheus_client::collector::Collector for Collector {
 
 fn states(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
     let gauge = ConstGauge::new(0_u64);
-    let mut family = encoder.encode_descriptor("fleet_hosts_by_state", "Hosts by what they are to the fleet", None, gauge.metric_type())?;
+    let mut family = encoder.encode_descriptor(
+        "fleet_hosts_by_state",
+        "Hosts by what they are to the fleet",
+        None,
+        gauge.metric_type(),
+    )?;
     for (state, hosts) in &numbers.states {
         ConstGauge::new(*hosts).encode(family.encode_family(&[("state", *state)])?)?;
     }
@@ -64,7 +69,12 @@ fn states(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::f
 
 fn hosts(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
     let gauge = ConstGauge::new(0_u64);
-    let mut family = encoder.encode_descriptor("fleet_hosts", "Active hosts that have a release, by whether they boot it by default", None, gauge.metric_type())?;
+    let mut family = encoder.encode_descriptor(
+        "fleet_hosts",
+        "Active hosts that have a release, by whether they boot it by default",
+        None,
+        gauge.metric_type(),
+    )?;
     for one in &numbers.releases {
         for (state, hosts) in [("installed", one.hosts_installed), ("current", one.hosts_current)] {
             let labels = [("release", one.release.as_str()), ("state", state)];
@@ -76,7 +86,12 @@ fn hosts(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fm
 
 fn instances(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
     let gauge = ConstGauge::new(0_u64);
-    let mut family = encoder.encode_descriptor("fleet_instances", "Instances that run on a release", None, gauge.metric_type())?;
+    let mut family = encoder.encode_descriptor(
+        "fleet_instances",
+        "Instances that run on a release",
+        None,
+        gauge.metric_type(),
+    )?;
     for one in &numbers.releases {
         ConstGauge::new(one.instances).encode(family.encode_family(&[("release", one.release.as_str())])?)?;
     }
@@ -85,7 +100,8 @@ fn instances(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std
 
 fn boots(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
     let counter = ConstCounter::new(0_u64);
-    let mut family = encoder.encode_descriptor("boots", "Boots that hosts reported", None, counter.metric_type())?;
+    let mut family =
+        encoder.encode_descriptor("boots", "Boots that hosts reported", None, counter.metric_type())?;
     for one in &numbers.releases {
         for (outcome, boots) in &one.outcomes {
             let labels = [("release", one.release.as_str()), ("outcome", outcome.as_str())];
@@ -97,7 +113,12 @@ fn boots(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fm
 
 fn ratios(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
     let gauge = ConstGauge::new(0.0_f64);
-    let mut family = encoder.encode_descriptor("boot_success_ratio", "The share of boots that became ready, of those that count", None, gauge.metric_type())?;
+    let mut family = encoder.encode_descriptor(
+        "boot_success_ratio",
+        "The share of boots that became ready, of those that count",
+        None,
+        gauge.metric_type(),
+    )?;
     for one in &numbers.releases {
         let Some(ratio) = one.success_ratio else { continue };
         ConstGauge::new(ratio).encode(family.encode_family(&[("release", one.release.as_str())])?)?;
@@ -107,7 +128,12 @@ fn ratios(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::f
 
 fn weights(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
     let gauge = ConstGauge::new(0.0_f64);
-    let mut family = encoder.encode_descriptor("rollout_weight", "The share of new instances that boot a release", None, gauge.metric_type())?;
+    let mut family = encoder.encode_descriptor(
+        "rollout_weight",
+        "The share of new instances that boot a release",
+        None,
+        gauge.metric_type(),
+    )?;
     for one in &numbers.releases {
         ConstGauge::new(one.weight).encode(family.encode_family(&[("release", one.release.as_str())])?)?;
     }
@@ -116,7 +142,12 @@ fn weights(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::
 
 fn rollbacks(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
     let counter = ConstCounter::new(0_u64);
-    let mut family = encoder.encode_descriptor("rollbacks", "Times that the fleet was taken back", None, counter.metric_type())?;
+    let mut family = encoder.encode_descriptor(
+        "rollbacks",
+        "Times that the fleet was taken back",
+        None,
+        counter.metric_type(),
+    )?;
     for (trigger, rollbacks) in &numbers.rollbacks {
         ConstCounter::new(*rollbacks).encode(family.encode_family(&[("trigger", *trigger)])?)?;
     }

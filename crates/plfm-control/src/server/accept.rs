@@ -103,8 +103,14 @@ impl Server {
         drop(self.listener);
         self.app.control.end_waits();
         connections.close();
-        if tokio::time::timeout(SHUTDOWN_GRACE, connections.wait()).await.is_err() {
-            warn!(connections = connections.len(), "connections that did not end in time are dropped");
+        if tokio::time::timeout(SHUTDOWN_GRACE, connections.wait())
+            .await
+            .is_err()
+        {
+            warn!(
+                connections = connections.len(),
+                "connections that did not end in time are dropped"
+            );
         }
     }
 }
@@ -174,7 +180,11 @@ async fn requests(stream: TlsStream<TcpStream>, address: SocketAddr, serving: &S
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX as u32);
-    let builder = if is_h2 { builder.http2_only() } else { builder.http1_only() };
+    let builder = if is_h2 {
+        builder.http2_only()
+    } else {
+        builder.http1_only()
+    };
     let serve = builder.serve_connection(io, service);
     tokio::pin!(serve);
     tokio::select! {
@@ -188,6 +198,10 @@ async fn requests(stream: TlsStream<TcpStream>, address: SocketAddr, serving: &S
         () = serving.shutdown.cancelled() => {}
     }
     serve.as_mut().graceful_shutdown();
-    let grace = if serving.shutdown.is_cancelled() { SHUTDOWN_GRACE } else { CLOSE_GRACE };
+    let grace = if serving.shutdown.is_cancelled() {
+        SHUTDOWN_GRACE
+    } else {
+        CLOSE_GRACE
+    };
     let _ = tokio::time::timeout(grace, serve).await;
 }

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
 use axum::http::header;
+use axum::http::request::Parts;
 use jiff::Timestamp;
 use plfm_api::control::{Actor, HostId, Role, Whoami};
 
@@ -187,8 +187,14 @@ impl HostCaller {
 fn certified(peer: &Peer, now: Timestamp) -> Result<HostId, ApiError> {
     let enrol = "let the host enrol anew: `plfm admin hosts enroll-token`";
     match &peer.certificate {
-        None => Err(ApiError::unauthorized("certificate_missing", "this needs a host's client certificate")),
-        Some(Err(error)) => Err(ApiError::unauthorized("certificate_not_a_host", error.to_string())),
+        None => Err(ApiError::unauthorized(
+            "certificate_missing",
+            "this needs a host's client certificate",
+        )),
+        Some(Err(error)) => Err(ApiError::unauthorized(
+            "certificate_not_a_host",
+            error.to_string(),
+        )),
         Some(Ok(certificate)) if certificate.is_valid_at(now) => Ok(certificate.host.clone()),
         Some(Ok(certificate)) if now < certificate.not_before => {
             let detail = format!("the certificate is valid from {} on", certificate.not_before);

@@ -28,8 +28,13 @@ fn described() -> OpenApiRouter<App> {
         extensions: None,
         deprecated: None,
     };
-    components = components.security_scheme("operator", operator).security_scheme("host", host);
-    let document = OpenApiBuilder::new().info(info).components(Some(components.build())).build();
+    components = components
+        .security_scheme("operator", operator)
+        .security_scheme("host", host);
+    let document = OpenApiBuilder::new()
+        .info(info)
+        .components(Some(components.build()))
+        .build();
     OpenApiRouter::with_openapi(document)
         .routes(routes!(hosts::enroll))
         .routes(routes!(hosts::renew))
@@ -51,7 +56,10 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(operators::policy, operators::set_policy))
         .routes(routes!(tokens::tokens, tokens::create_token))
         .routes(routes!(tokens::revoke_token))
-        .routes(routes!(tokens::enrollment_tokens, tokens::create_enrollment_token))
+        .routes(routes!(
+            tokens::enrollment_tokens,
+            tokens::create_enrollment_token
+        ))
         .routes(routes!(tokens::revoke_enrollment_token))
         .routes(routes!(operators::whoami))
         .routes(routes!(api_document))

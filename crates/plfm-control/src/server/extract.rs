@@ -37,8 +37,15 @@ impl<S: Send + Sync, T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<S>
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = given.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let given = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let essence = given
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
@@ -79,9 +86,10 @@ async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
 
 fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => {
-            ApiError::invalid("json_unexpected", format!("the body is not what this takes: {error}"))
-        }
+        serde_json::error::Category::Data => ApiError::invalid(
+            "json_unexpected",
+            format!("the body is not what this takes: {error}"),
+        ),
         serde_json::error::Category::Syntax
         | serde_json::error::Category::Eof
         | serde_json::error::Category::Io => {
@@ -127,15 +135,20 @@ impl<S: Send + Sync, T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<S>
 fn idempotency_key(headers: &HeaderMap) -> Result<String, ApiError> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = given.next() else {
-        return Err(ApiError::malformed("idempotency_key_missing", "a change needs an Idempotency-Key header")
-            .hint("send a UUID; send the same one if the answer was lost"));
+        return Err(ApiError::malformed(
+            "idempotency_key_missing",
+            "a change needs an Idempotency-Key header",
+        )
+        .hint("send a UUID; send the same one if the answer was lost"));
     };
     let text = key.to_str().unwrap_or_default();
-    let is_key = (1..=KEY_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_key =
+        (1..=KEY_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if is_key && given.next().is_none() {
         Ok(text.to_owned())
     } else {
-        let detail = format!("an Idempotency-Key is one header of 1 to {KEY_CHARS_MAX} visible ASCII characters");
+        let detail =
+            format!("an Idempotency-Key is one header of 1 to {KEY_CHARS_MAX} visible ASCII characters");
         Err(ApiError::malformed("idempotency_key_malformed", detail))
     }
 }
@@ -154,7 +167,9 @@ where
         let Path(text) = Path::<String>::from_request_parts(parts, state)
             .await
             .map_err(|_| malformed("the path is not UTF-8".to_owned()))?;
-        text.parse().map(Self).map_err(|error: T::Err| malformed(error.to_string()))
+        text.parse()
+            .map(Self)
+            .map_err(|error: T::Err| malformed(error.to_string()))
     }
 }
 
@@ -165,9 +180,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Query(value) = Query::<T>::from_request_parts(parts, state).await.map_err(|rejection| {
-            ApiError::malformed("query_malformed", rejection.body_text())
-        })?;
+        let Query(value) = Query::<T>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| ApiError::malformed("query_malformed", rejection.body_text()))?;
         Ok(Self(value))
     }
 }

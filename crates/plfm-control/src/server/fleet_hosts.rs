@@ -43,7 +43,11 @@ pub async fn hosts(
     State(app): State<App>,
 ) -> Answer<Page<FleetHost>> {
     let fleet = app.control.fleet();
-    let release = params.release.as_deref().map(|text| fleet.resolve(text)).transpose()?;
+    let release = params
+        .release
+        .as_deref()
+        .map(|text| fleet.resolve(text))
+        .transpose()?;
     let query = HostQuery {
         after: cursor(params.cursor.as_deref())?,
         limit: page_limit(params.limit)?,

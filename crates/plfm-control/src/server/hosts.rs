@@ -53,9 +53,14 @@ pub async fn enroll(State(app): State<App>, request: Request) -> Answer<Enrolled
     use axum::extract::FromRequest as _;
     let (parts, body) = request.into_parts();
     let from = address(&parts)?;
-    let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+    let request_id = parts
+        .extensions
+        .get::<RequestId>()
+        .map(|id| id.0.clone())
+        .unwrap_or_default();
     let request = Request::from_parts(parts, body);
-    let JsonBody { value: asked, .. } = JsonBody::<EnrollHost, HOST_BODY_BYTES_MAX>::from_request(request, &app).await?;
+    let JsonBody { value: asked, .. } =
+        JsonBody::<EnrollHost, HOST_BODY_BYTES_MAX>::from_request(request, &app).await?;
     let Some(token) = ClaimedToken::parse(TokenKind::Enrollment, &asked.token) else {
         return Err(app.failed(from, invalid_token()));
     };

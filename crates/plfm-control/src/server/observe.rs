@@ -47,7 +47,10 @@ async fn metrics(State(control): State<Control>) -> Response {
             None
         }
     };
-    match control.metrics().render(fleet.generation().0, fleet.position(), numbers) {
+    match control
+        .metrics()
+        .render(fleet.generation().0, fleet.position(), numbers)
+    {
         Ok(text) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], text).into_response()
@@ -73,18 +76,27 @@ fn in_metrics(fleet: &FleetState, numbers: &Numbers, rollbacks: Vec<(&'static st
         };
         ReleaseNumbers {
             release: release.to_string(),
-            hosts_installed: count.map_or(0, |count| count.hosts_installed.saturating_sub(count.hosts_current)),
+            hosts_installed: count.map_or(0, |count| {
+                count.hosts_installed.saturating_sub(count.hosts_current)
+            }),
             hosts_current: count.map_or(0, |count| count.hosts_current),
             instances: count.map_or(0, |count| count.instances),
             outcomes: numbers.boots.get(release).map_or_else(Vec::new, |outcomes| {
-                outcomes.iter().map(|(outcome, boots)| (outcome.clone(), *boots)).collect()
+                outcomes
+                    .iter()
+                    .map(|(outcome, boots)| (outcome.clone(), *boots))
+                    .collect()
             }),
             success_ratio: (boots > 0).then(|| ready as f64 / boots as f64),
             weight,
         }
     });
     FleetNumbers {
-        states: numbers.states.iter().map(|(state, hosts)| (*state, *hosts)).collect(),
+        states: numbers
+            .states
+            .iter()
+            .map(|(state, hosts)| (*state, *hosts))
+            .collect(),
         releases: releases.collect(),
         rollbacks,
     }

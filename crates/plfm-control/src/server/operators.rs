@@ -165,7 +165,11 @@ pub async fn events(
 ) -> Answer<EventPage> {
     let limit = page_limit(params.limit)?;
     let wait = wait(params.wait_seconds)?;
-    super::answer(app.control.events(params.after, limit, params.aggregate.as_deref(), wait).await)
+    super::answer(
+        app.control
+            .events(params.after, limit, params.aggregate.as_deref(), wait)
+            .await,
+    )
 }
 
 /// The policy.
@@ -194,7 +198,8 @@ pub async fn set_policy(
     change: Change<SetPolicy, POLICY_BODY_BYTES_MAX>,
 ) -> Result<Response, ApiError> {
     check_reason(change.value.reason.as_deref())?;
-    app.change(&who.actor, change.request(&who), Command::SetPolicy(change.value)).await
+    app.change(&who.actor, change.request(&who), Command::SetPolicy(change.value))
+        .await
 }
 
 /// Who asks.

@@ -32,7 +32,10 @@ struct Route(String);
 
 /// Lets the answer say which route it is of.
 pub async fn note_route(request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map(|path| Route(path.as_str().to_owned()));
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(|path| Route(path.as_str().to_owned()));
     let mut response = next.run(request).await;
     if let Some(route) = route {
         response.extensions_mut().insert(route);
@@ -41,7 +44,12 @@ pub async fn note_route(request: Request, next: Next) -> Response {
 }
 
 /// Answers a request, whatever happens.
-pub async fn serve(router: Router, metrics: Arc<Metrics>, peer: Arc<Peer>, mut request: Request<Body>) -> Response {
+pub async fn serve(
+    router: Router,
+    metrics: Arc<Metrics>,
+    peer: Arc<Peer>,
+    mut request: Request<Body>,
+) -> Response {
     let began = Instant::now();
     let id = ulid::Ulid::generate().to_string();
     let principal = Principal::default();
@@ -51,11 +59,15 @@ pub async fn serve(router: Router, metrics: Arc<Metrics>, peer: Arc<Peer>, mut r
     extensions.insert(RequestId(id.clone()));
     extensions.insert(Arc::clone(&peer));
     extensions.insert(principal.clone());
-    let answered = AssertUnwindSafe(tokio::time::timeout(time, router.oneshot(request))).catch_unwind().await;
+    let answered = AssertUnwindSafe(tokio::time::timeout(time, router.oneshot(request)))
+        .catch_unwind()
+        .await;
     let mut response = match answered {
         Ok(Ok(Ok(response))) => response,
         Ok(Ok(Err(never))) => match never {},
-        Ok(Err(_)) => refused(ApiError::unavailable("request_timeout", "the request took too long").retry_after(1)),
+        Ok(Err(_)) => {
+            refused(ApiError::unavailable("request_timeout", "the request took too long").retry_after(1))
+        }
         Err(_) => {
             error!(request_id = %id, route = path, "a handler panicked");
             refused(ApiError::new(
@@ -65,7 +77,10 @@ pub async fn serve(router: Router, metrics: Arc<Metrics>, peer: Arc<Peer>, mut r
             ))
         }
     };
-    let route = response.extensions_mut().remove::<Route>().map_or("unmatched".to_owned(), |route| route.0);
+    let route = response
+        .extensions_mut()
+        .remove::<Route>()
+        .map_or("unmatched".to_owned(), |route| route.0);
     let problem = response.extensions_mut().remove::<ApiError>();
     if let Some(problem) = &problem {
         let allow = response.headers_mut().remove(header::ALLOW);
@@ -78,7 +93,9 @@ pub async fn serve(router: Router, metrics: Arc<Metrics>, peer: Arc<Peer>, mut r
         response.headers_mut().insert(REQUEST_ID.clone(), value);
     }
     // Answers are about this moment and for this caller.
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let took = began.elapsed();
     metrics.request(method, &route, response.status().as_u16(), took);
     log(&Line {
@@ -112,8 +129,15 @@ fn known_method(method: &Method) -> &'static str {
 
 /// What waits for news may wait.
 fn allowed_time(request: &Request<Body>) -> Duration {
-    let waits = request.uri().query().is_some_and(|query| query.contains("wait_seconds="));
-    if waits { REQUEST_TIMEOUT + Duration::from_secs(WAIT_SECONDS_MAX) } else { REQUEST_TIMEOUT }
+    let waits = request
+        .uri()
+        .query()
+        .is_some_and(|query| query.contains("wait_seconds="));
+    if waits {
+        REQUEST_TIMEOUT + Duration::from_secs(WAIT_SECONDS_MAX)
+    } else {
+        REQUEST_TIMEOUT
+    }
 }
 
 /// A line of the access log. Has neither path nor query: routes are templates, and what is in them is no business of a log.
@@ -147,7 +171,9 @@ fn log(line: &Line<'_>) {
         };
     }
     // Hosts come by the thousand a second: only what went wrong with them is said.
-    let is_routine = line.route.starts_with("/v1/hosts/{id}/") && line.status.is_success() && line.principal.starts_with("host/");
+    let is_routine = line.route.starts_with("/v1/hosts/{id}/")
+        && line.status.is_success()
+        && line.principal.starts_with("host/");
     if is_routine {
         write_line!(debug);
     } else {

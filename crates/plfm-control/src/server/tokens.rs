@@ -61,7 +61,8 @@ pub async fn revoke_token(
     check_reason(change.value.reason.as_deref())?;
     let request = change.request(&who);
     let reason = change.value.reason;
-    app.change(&who.actor, request, Command::RevokeToken { id, reason }).await
+    app.change(&who.actor, request, Command::RevokeToken { id, reason })
+        .await
 }
 
 /// Hosts' tokens, in the order of their ids: oldest first.
@@ -91,7 +92,11 @@ pub async fn create_enrollment_token(
     change: Change<CreateEnrollmentToken>,
 ) -> Answer<CreatedEnrollmentToken> {
     let request = change.request(&who);
-    super::answer(app.control.create_enrollment_token(&who.actor, &request, change.value).await)
+    super::answer(
+        app.control
+            .create_enrollment_token(&who.actor, &request, change.value)
+            .await,
+    )
 }
 
 /// Takes a host's token back.
@@ -111,5 +116,6 @@ pub async fn revoke_enrollment_token(
     check_reason(change.value.reason.as_deref())?;
     let request = change.request(&who);
     let reason = change.value.reason;
-    app.change(&who.actor, request, Command::RevokeEnrollmentToken { id, reason }).await
+    app.change(&who.actor, request, Command::RevokeEnrollmentToken { id, reason })
+        .await
 }

@@ -43,22 +43,19 @@ struct ChangeReport<'a> {
 /// How far the fleet is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Progress {
-    /// Active hosts whose new instances boot the default.
+    /// Of those: hosts whose new instances boot the default.
     pub hosts_at_default: u64,
-    /// Active hosts.
+    /// Hosts that are there: neither lost nor revoked. Those that drain count: what they boot next is the default too.
     pub hosts_active: u64,
 }
 
 impl Progress {
     /// Of a fleet.
     pub fn of(fleet: &Fleet) -> Self {
+        let count = |state: HostState| fleet.hosts.get(state.as_str()).copied().unwrap_or_default();
         Self {
             hosts_at_default: fleet.hosts_at_default,
-            hosts_active: fleet
-                .hosts
-                .get(HostState::Active.as_str())
-                .copied()
-                .unwrap_or_default(),
+            hosts_active: count(HostState::Active) + count(HostState::Draining),
         }
     }
 

@@ -266,19 +266,15 @@ fn event(position: u64) -> Value {
 }
 
 fn events(request: &Request) -> Answer {
-    let after: u64 = request.line.split(['=', '&']).nth(1).unwrap().parse().unwrap();
     let end = 41;
-    let after = after.min(end);
-    let items = if request.line.contains("wait_seconds") {
-        vec![event(after + 1)]
-    } else {
-        vec![]
+    let page = match request.line.split_once("after=") {
+        Some((_, after)) => {
+            let after: u64 = after.split('&').next().unwrap().parse().unwrap();
+            json!({"items": [event(after + 1)], "next_after": after + 1, "more": false})
+        }
+        None => json!({"items": [], "next_after": end, "more": false}),
     };
-    let next = items.first().map_or(end, |_| after + 1);
-    Answer::json(
-        200,
-        json!({"items": items, "next_after": next, "more": false}).to_string(),
-    )
+    Answer::json(200, page.to_string())
 }
 
 #[test]

@@ -5,6 +5,12 @@ mod context;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
+mod host;
+#[cfg(test)]
+mod kernels;
+#[cfg(test)]
 mod operator;
 #[cfg(test)]
 mod redact;

@@ -21,8 +21,8 @@ const FAILURES_MAX: u32 = 20;
 const FAILURE_WAIT: Duration = Duration::from_secs(30);
 /// Wait after an answer that was not held back though there is no news: too many are waiting there.
 const IDLE_WAIT: Duration = Duration::from_secs(2);
-/// A position that no log comes to, and every database can hold.
-const BEYOND: u64 = i64::MAX.unsigned_abs();
+/// What no event is about.
+const NOTHING: &str = "host/none";
 
 /// Follows the log until interrupted, or until nobody reads any more.
 pub fn run(control: &Control, filter: &FilterArgs) -> Result<(), CliError> {
@@ -66,9 +66,9 @@ async fn read(client: &ControlClient, filter: &FilterArgs, after: u64) -> Result
     client.get_within(ANSWER_MAX, &["events"], &query).await
 }
 
-/// Where the log ends: what a page says that begins beyond it.
+/// Where the log ends: what a page says that was read to the end and has nothing in it.
 pub async fn find_end(client: &ControlClient) -> Result<u64, CliError> {
-    let query = [("after", BEYOND.to_string()), ("limit", "1".to_owned())];
+    let query = [("aggregate", NOTHING.to_owned()), ("limit", "1".to_owned())];
     let page: EventPage = client.get(&["events"], &query).await?;
     Ok(page.next_after)
 }
