@@ -122,7 +122,10 @@ async fn init(told: Told) -> anyhow::Result<()> {
     let made = plfm_control::init(&told.data_dir, told.given.or(file), Timestamp::now()).await?;
     eprintln!("configuration: {}", made.config.display());
     eprintln!("clients are to trust: {}", made.ca_certificate.display());
-    eprintln!("the first admin's token, until {}; it is shown this once:", made.expires_at);
+    eprintln!(
+        "the first admin's token, until {}; it is shown this once:",
+        made.expires_at
+    );
     print(&made.admin_token)
 }
 
@@ -131,7 +134,10 @@ async fn backup(told: Told, to: PathBuf) -> anyhow::Result<()> {
     let store = plfm_control::store::Store::open(&settings.database).await?;
     store.backup(&to).await.context("cannot copy the database")?;
     store.close().await;
-    print(&format!("copied to {}; keep ca.key and secret.key with it", to.display()))
+    print(&format!(
+        "copied to {}; keep ca.key and secret.key with it",
+        to.display()
+    ))
 }
 
 async fn serve(told: Told) -> anyhow::Result<()> {
@@ -193,7 +199,8 @@ fn raise_file_limit() -> std::io::Result<()> {
 
 async fn cancel_on_signal(shutdown: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return;
     };
     tokio::select! {

@@ -54,7 +54,15 @@ impl Layout {
         if !self.path("keys").exists() {
             let keys = self.argument("keys");
             crate::run_quietly(&[
-                "release", "keys", "generate", "--out", &keys, "--name", "dev", "--channel", "production",
+                "release",
+                "keys",
+                "generate",
+                "--out",
+                &keys,
+                "--name",
+                "dev",
+                "--channel",
+                "production",
             ])?;
         }
         let (files, keys) = (self.argument("registry/files"), self.argument("registry/keys"));
@@ -65,7 +73,16 @@ impl Layout {
         let keyring = keyring.unwrap_or(&own).display().to_string();
         let root_keys = self.argument("registry/root-keys");
         crate::run_quietly(&[
-            "registry", "init", "--registry", &files, "--keys", &keys, "--root-keys", &root_keys, "--keyring", &keyring,
+            "registry",
+            "init",
+            "--registry",
+            &files,
+            "--keys",
+            &keys,
+            "--root-keys",
+            &root_keys,
+            "--keyring",
+            &keyring,
         ])
     }
 
@@ -73,7 +90,15 @@ impl Layout {
     pub fn publish(&self, release: &Path) -> Result<(), CliError> {
         let (files, keys) = (self.argument("registry/files"), self.argument("registry/keys"));
         let release = release.display().to_string();
-        crate::run_quietly(&["release", "publish", &release, "--registry", &files, "--keys", &keys])
+        crate::run_quietly(&[
+            "release",
+            "publish",
+            &release,
+            "--registry",
+            &files,
+            "--keys",
+            &keys,
+        ])
     }
 
     /// Writes a file that only its owner reads.
@@ -83,7 +108,11 @@ impl Layout {
         let path = self.path(name);
         let write = || {
             let _ = fs::remove_file(&path);
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)?;
             file.write_all(text.as_bytes())
         };
         write().map_err(|error| unusable(&path, &error))?;

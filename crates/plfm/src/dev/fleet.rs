@@ -82,7 +82,9 @@ impl UpArgs {
         let mut agents = JoinSet::new();
         let mut sockets = Vec::new();
         for number in 1..=usize::from(self.agents) {
-            let settings = self.agent_settings(layout, number, &registry, &url, &control.ca_certificate, &token).await?;
+            let settings = self
+                .agent_settings(layout, number, &registry, &url, &control.ca_certificate, &token)
+                .await?;
             sockets.push(settings.socket());
             let told = plfm_agent::Signals {
                 shutdown: agents_stop.clone(),
@@ -100,7 +102,10 @@ impl UpArgs {
             directory: layout.path(""),
             registry,
             control: url,
-            metrics: control.metrics_address.map(|address| format!("http://{address}/metrics")).unwrap_or_default(),
+            metrics: control
+                .metrics_address
+                .map(|address| format!("http://{address}/metrics"))
+                .unwrap_or_default(),
             agents: sockets,
             env,
             ready_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -142,11 +147,13 @@ impl UpArgs {
             // An earlier start that was cut off left half of it.
             let _ = std::fs::remove_dir_all(&dir);
             let made = plfm_control::init(&dir, given.clone(), Timestamp::now()).await;
-            let made = made.map_err(|error| CliError::from_error(Category::Failure, "control_not_made", &error))?;
+            let made =
+                made.map_err(|error| CliError::from_error(Category::Failure, "control_not_made", &error))?;
             layout.write_private("token", &made.admin_token)?;
         }
         let settings = given.check(&dir);
-        let settings = settings.map_err(|error| CliError::from_error(Category::Failure, "control_settings", &error))?;
+        let settings =
+            settings.map_err(|error| CliError::from_error(Category::Failure, "control_settings", &error))?;
         let running = plfm_control::serve(settings, stop).await;
         running.map_err(|error| CliError::from_error(Category::Failure, "control_not_started", &error))
     }
@@ -165,7 +172,8 @@ impl UpArgs {
         let enrollment = format!("agents/{number}.token");
         if !state.join("control/certificate.pem").exists() {
             let made = enrollment_token(control, ca, token, &name).await?;
-            std::fs::create_dir_all(layout.path("agents")).map_err(|error| failed("cannot make agents/", &error))?;
+            std::fs::create_dir_all(layout.path("agents"))
+                .map_err(|error| failed("cannot make agents/", &error))?;
             layout.write_private(&enrollment, &made.token)?;
         }
         let text = |path: PathBuf| path.display().to_string();
@@ -194,7 +202,9 @@ async fn serve_registry(
 ) -> Result<(String, tokio::task::JoinHandle<()>), CliError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.map_err(|error| failed("cannot listen on loopback", &error))?;
-    let address = listener.local_addr().map_err(|error| failed("the socket has no address", &error))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| failed("the socket has no address", &error))?;
     let router = plfm_registry::serve::router(&layout.registry_files());
     let serving = tokio::spawn(async move {
         let _ = plfm_registry::serve::serve(listener, router, stop.cancelled_owned()).await;
@@ -214,7 +224,10 @@ async fn enrollment_token(
     };
     let pem = std::fs::read(ca).map_err(|error| refused(&error))?;
     let ca = reqwest::Certificate::from_pem(&pem).map_err(|error| refused(&error))?;
-    let client = reqwest::Client::builder().tls_certs_only([ca]).build().map_err(|error| refused(&error))?;
+    let client = reqwest::Client::builder()
+        .tls_certs_only([ca])
+        .build()
+        .map_err(|error| refused(&error))?;
     let request = CreateEnrollmentToken {
         valid_seconds: None,
         host_name: Some(host.to_owned()),
@@ -222,7 +235,10 @@ async fn enrollment_token(
     let answer = client
         .post(format!("{control}/v1/enrollment-tokens"))
         .bearer_auth(token)
-        .header(IDEMPOTENCY_KEY, format!("dev-up-{}-{host}", Timestamp::now().as_nanosecond()))
+        .header(
+            IDEMPOTENCY_KEY,
+            format!("dev-up-{}-{host}", Timestamp::now().as_nanosecond()),
+        )
         .json(&request)
         .send()
         .await
@@ -238,7 +254,9 @@ fn write_env(
     token: &str,
     socket: Option<&PathBuf>,
 ) -> Result<PathBuf, CliError> {
-    let socket = socket.map(|socket| socket.display().to_string()).unwrap_or_default();
+    let socket = socket
+        .map(|socket| socket.display().to_string())
+        .unwrap_or_default();
     let text = format!(
         "export PLFM_CONTROL_URL='{url}'\nexport PLFM_CONTROL_CA='{}'\nexport PLFM_CONTROL_TOKEN='{token}'\n\
          export PLFM_AGENT_SOCKET='{socket}'\n",
@@ -253,10 +271,22 @@ fn render(report: &UpReport) -> String {
         ("control plane", report.control.clone()),
         ("metrics", report.metrics.clone()),
     ];
-    fields.extend(report.agents.iter().map(|socket| ("agent", socket.display().to_string())));
-    fields.push(("next", format!(". {}   # then: plfm admin kernels list", report.env.display())));
+    fields.extend(
+        report
+            .agents
+            .iter()
+            .map(|socket| ("agent", socket.display().to_string())),
+    );
+    fields.push((
+        "next",
+        format!(". {}   # then: plfm admin kernels list", report.env.display()),
+    ));
     fields.push(("log", report.directory.join("log").display().to_string()));
-    format!("a fleet is up after {} ms; Ctrl-C ends it\n{}", report.ready_ms, render_fields(&fields))
+    format!(
+        "a fleet is up after {} ms; Ctrl-C ends it\n{}",
+        report.ready_ms,
+        render_fields(&fields)
+    )
 }
 
 /// Everything's log, in one file.
@@ -265,7 +295,11 @@ fn start_log(layout: &Layout) -> Result<(), CliError> {
     let file = std::fs::File::options().create(true).append(true).open(&path);
     let file = file.map_err(|error| failed("cannot open the log", &error))?;
     let filter = tracing_subscriber::EnvFilter::try_from_env("PLFM_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(file).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(file)
+        .init();
     Ok(())
 }
 
