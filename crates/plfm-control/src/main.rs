@@ -33,6 +33,18 @@ enum Verb {
     Openapi,
     /// Prints the fleet as JSON, made anew from nothing but the log.
     Rebuild(Told),
+    /// Raises the fleet's generation above that of all hosts, after the log was restored from a backup that is older than
+    /// what they go by. The control plane may run meanwhile.
+    RaiseGeneration {
+        #[command(flatten)]
+        told: Told,
+        /// The new generation.
+        #[arg(long, value_name = "GENERATION")]
+        to: u64,
+        /// Why, for the log.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
     /// Copies a SQLite database, as it is at this moment, while the control plane runs.
     Backup {
         #[command(flatten)]
@@ -98,6 +110,11 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             let fleet = plfm_control::rebuild(&settings.database).await?;
             print(&serde_json::to_string_pretty(&fleet)?)
         }),
+        Verb::RaiseGeneration { told, to, reason } => block_on(async {
+            let settings = told.settings()?;
+            let raised = plfm_control::raise_generation(&settings.database, to, reason).await?;
+            print(&raised)
+        }),
         Verb::Backup { told, to } => block_on(backup(told, to)),
         Verb::Serve(told) => block_on(serve(told)),
     }
@@ -122,7 +139,10 @@ async fn init(told: Told) -> anyhow::Result<()> {
     let made = plfm_control::init(&told.data_dir, told.given.or(file), Timestamp::now()).await?;
     eprintln!("configuration: {}", made.config.display());
     eprintln!("clients are to trust: {}", made.ca_certificate.display());
-    eprintln!("the first admin's token, until {}; it is shown this once:", made.expires_at);
+    eprintln!(
+        "the first admin's token, until {}; it is shown this once:",
+        made.expires_at
+    );
     print(&made.admin_token)
 }
 
@@ -131,7 +151,10 @@ async fn backup(told: Told, to: PathBuf) -> anyhow::Result<()> {
     let store = plfm_control::store::Store::open(&settings.database).await?;
     store.backup(&to).await.context("cannot copy the database")?;
     store.close().await;
-    print(&format!("copied to {}; keep ca.key and secret.key with it", to.display()))
+    print(&format!(
+        "copied to {}; keep ca.key and secret.key with it",
+        to.display()
+    ))
 }
 
 async fn serve(told: Told) -> anyhow::Result<()> {
@@ -193,7 +216,8 @@ fn raise_file_limit() -> std::io::Result<()> {
 
 async fn cancel_on_signal(shutdown: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return;
     };
     tokio::select! {

@@ -24,7 +24,9 @@ impl Notifier {
             };
             Some(Arc::new((UnixDatagram::unbound().ok()?, address)))
         });
-        let microseconds = std::env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok());
+        let microseconds = std::env::var("WATCHDOG_USEC")
+            .ok()
+            .and_then(|text| text.parse().ok());
         Self {
             to,
             watchdog: microseconds.map(Duration::from_micros),

@@ -74,11 +74,16 @@ impl RegistryFollower {
         let mut was_well = true;
         loop {
             let result = self.look(&control).await;
-            control.metrics().registry_update(result.as_ref().err().map_or("ok", |problem| problem.code));
+            control
+                .metrics()
+                .registry_update(result.as_ref().err().map_or("ok", |problem| problem.code));
             match result {
                 Ok(()) => was_well = true,
                 Err(problem) if was_well => {
-                    warn!(code = problem.code, "the registry was not read: {}", problem.detail);
+                    warn!(
+                        code = problem.code,
+                        "the registry was not read: {}", problem.detail
+                    );
                     was_well = false;
                 }
                 Err(_) => {}
@@ -90,10 +95,14 @@ impl RegistryFollower {
     }
 
     async fn look(&mut self, control: &Control) -> Result<(), Problem> {
-        let view = self.client.update(Timestamp::now()).await.map_err(|error| Problem {
-            code: error.code(),
-            detail: chain(&error),
-        })?;
+        let view = self
+            .client
+            .update(Timestamp::now())
+            .await
+            .map_err(|error| Problem {
+                code: error.code(),
+                detail: chain(&error),
+            })?;
         let Some(keyring) = self.client.trusted_keyring() else {
             return Err(Problem {
                 code: "keyring_missing",
@@ -169,7 +178,12 @@ impl RegistryFollower {
     }
 
     /// Withdraws what is gone, and what nobody vouches for any more.
-    async fn withdraw(&self, control: &Control, listed: &[ReleaseId], keyring: &Keyring) -> Result<(), Problem> {
+    async fn withdraw(
+        &self,
+        control: &Control,
+        listed: &[ReleaseId],
+        keyring: &Keyring,
+    ) -> Result<(), Problem> {
         let fleet = control.fleet();
         let gone: Vec<Command> = fleet
             .releases()

@@ -84,7 +84,10 @@ pub async fn serve(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         TlsSource::Issued(names) => ServerIdentity::issued(Arc::clone(&authority), names, now)?,
         TlsSource::Files { certificate, key } => ServerIdentity::files(certificate, key, now)?,
     });
-    let tls = server_config(Arc::clone(&identity) as _, HostCertificateVerifier::new(authority.certificate())?)?;
+    let tls = server_config(
+        Arc::clone(&identity) as _,
+        HostCertificateVerifier::new(authority.certificate())?,
+    )?;
     let metrics = Arc::new(Metrics::default());
     let parts = Parts {
         store: Store::open(&settings.database).await?,
@@ -102,8 +105,9 @@ pub async fn serve(settings: Settings, shutdown: CancellationToken) -> Result<Ru
     let follower = settings.registry.map(RegistryFollower::open).transpose()?;
     let listen = |error| ServeError::Listen(settings.listen, error);
     let app = App::new(control.clone());
-    let (server, listening) =
-        Server::bind(settings.listen, tls, app, settings.connections_max).await.map_err(listen)?;
+    let (server, listening) = Server::bind(settings.listen, tls, app, settings.connections_max)
+        .await
+        .map_err(listen)?;
     let (mut beside, metrics_address) = observe(settings.metrics_listen, &control, &shutdown).await?;
     beside.push(tokio::spawn(keep_identity(identity, shutdown.clone())));
     beside.push(tokio::spawn(clean(control.clone(), shutdown.clone())));
@@ -165,18 +169,29 @@ async fn keep_identity(identity: Arc<ServerIdentity>, shutdown: CancellationToke
         let identity = Arc::clone(&identity);
         let renewed = tokio::task::spawn_blocking(move || identity.renew(Timestamp::now())).await;
         if let Ok(Err(error)) = renewed {
-            warn!("the control plane's own certificate stays as it was: {}", chain(&error));
+            warn!(
+                "the control plane's own certificate stays as it was: {}",
+                chain(&error)
+            );
         }
     }
 }
 
 async fn clean(control: Control, shutdown: CancellationToken) {
     while !ended_within(CLEANING_INTERVAL, &shutdown).await {
-        let before = |kept| Timestamp::now().checked_sub(kept).unwrap_or(Timestamp::UNIX_EPOCH);
+        let before = |kept| {
+            Timestamp::now()
+                .checked_sub(kept)
+                .unwrap_or(Timestamp::UNIX_EPOCH)
+        };
         let answers = control.store().forget_answers(before(ANSWERS_KEPT)).await;
         let outcomes = control.store().prune_outcomes(before(OUTCOMES_KEPT)).await;
         for error in [answers.err(), outcomes.err()].into_iter().flatten() {
-            warn!(code = error.code(), "what is old stays for now: {}", chain(&error));
+            warn!(
+                code = error.code(),
+                "what is old stays for now: {}",
+                chain(&error)
+            );
         }
     }
 }

@@ -44,7 +44,12 @@ pub struct Given {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics_listen: Option<SocketAddr>,
     /// The database: `sqlite:PATH` or `postgres://…`. Has no place on a command line if it has a password.
-    #[arg(long, value_name = "URL", env = "PLFM_CONTROL_DATABASE", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "PLFM_CONTROL_DATABASE",
+        hide_env_values = true
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
     /// The names and addresses that the control plane is reached by, for its own certificate.
@@ -82,7 +87,7 @@ pub struct Given {
     /// How often the registry is asked, in seconds.
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub registry_seconds: Option<u64>,
+    pub registry_poll_seconds: Option<u64>,
     /// The channel whose releases count.
     #[arg(long, value_name = "CHANNEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -195,8 +200,12 @@ impl Given {
     pub fn load(named: Option<&Path>, data_dir: &Path) -> Result<Self, SettingsError> {
         let path = named.map_or_else(|| data_dir.join(CONFIG_FILE), Path::to_owned);
         match std::fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text).map_err(|error| SettingsError::Malformed(path, Box::new(error))),
-            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Ok(text) => {
+                toml::from_str(&text).map_err(|error| SettingsError::Malformed(path, Box::new(error)))
+            }
+            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Self::default())
+            }
             Err(error) => Err(SettingsError::Read(path, error)),
         }
     }
@@ -217,7 +226,7 @@ impl Given {
             secret_key: self.secret_key.or(file.secret_key),
             registry: list(self.registry, file.registry),
             registry_root: self.registry_root.or(file.registry_root),
-            registry_seconds: self.registry_seconds.or(file.registry_seconds),
+            registry_poll_seconds: self.registry_poll_seconds.or(file.registry_poll_seconds),
             channel: self.channel.or(file.channel),
             heartbeat_seconds: self.heartbeat_seconds.or(file.heartbeat_seconds),
             heartbeats_per_second_max: self.heartbeats_per_second_max.or(file.heartbeats_per_second_max),
@@ -231,26 +240,43 @@ impl Given {
     pub fn check(self, data_dir: &Path) -> Result<Settings, SettingsError> {
         let (ca_cert, ca_key) = pair(self.ca_cert.clone(), self.ca_key.clone(), "--ca-cert", "--ca-key")?
             .unwrap_or_else(|| (data_dir.join(CA_CERTIFICATE_FILE), data_dir.join(CA_KEY_FILE)));
-        let seconds = self.heartbeat_seconds.unwrap_or(Pace::default().interval.as_secs());
+        let seconds = self
+            .heartbeat_seconds
+            .unwrap_or(Pace::default().interval.as_secs());
         if !(1..=600).contains(&seconds) {
-            return Err(SettingsError::Value("--heartbeat-seconds", seconds.to_string(), "it is 1 to 600"));
+            return Err(SettingsError::Value(
+                "--heartbeat-seconds",
+                seconds.to_string(),
+                "it is 1 to 600",
+            ));
         }
-        let per_second_max = self.heartbeats_per_second_max.unwrap_or(Pace::default().per_second_max);
+        let per_second_max = self
+            .heartbeats_per_second_max
+            .unwrap_or(Pace::default().per_second_max);
         let connections_max = self.connections_max.unwrap_or(CONNECTIONS_MAX_DEFAULT);
         let at_least_one = |name, value: usize| match value {
             0 => Err(SettingsError::Value(name, "0".to_owned(), "it is at least 1")),
             value => Ok(value),
         };
-        at_least_one("--heartbeats-per-second-max", per_second_max.try_into().unwrap_or(usize::MAX))?;
+        at_least_one(
+            "--heartbeats-per-second-max",
+            per_second_max.try_into().unwrap_or(usize::MAX),
+        )?;
         Ok(Settings {
             listen: self.listen.map_or_else(|| address(LISTEN_DEFAULT), Ok)?,
-            metrics_listen: Some(self.metrics_listen.map_or_else(|| address(METRICS_LISTEN_DEFAULT), Ok)?),
+            metrics_listen: Some(
+                self.metrics_listen
+                    .map_or_else(|| address(METRICS_LISTEN_DEFAULT), Ok)?,
+            ),
             database: self
                 .database
                 .clone()
                 .unwrap_or_else(|| format!("sqlite:{}", data_dir.join(DATABASE_FILE).display())),
             tls: self.tls()?,
-            secret_key: self.secret_key.clone().unwrap_or_else(|| data_dir.join(SECRET_KEY_FILE)),
+            secret_key: self
+                .secret_key
+                .clone()
+                .unwrap_or_else(|| data_dir.join(SECRET_KEY_FILE)),
             registry: self.registry(data_dir)?,
             pace: Pace {
                 interval: Duration::from_secs(seconds),
@@ -265,7 +291,12 @@ impl Given {
     }
 
     fn tls(&self) -> Result<TlsSource, SettingsError> {
-        if let Some((certificate, key)) = pair(self.tls_cert.clone(), self.tls_key.clone(), "--tls-cert", "--tls-key")? {
+        if let Some((certificate, key)) = pair(
+            self.tls_cert.clone(),
+            self.tls_key.clone(),
+            "--tls-cert",
+            "--tls-key",
+        )? {
             return Ok(TlsSource::Files { certificate, key });
         }
         if self.names.is_empty() {
@@ -283,9 +314,13 @@ impl Given {
             "--registry-root",
             "a registry is trusted by the root metadata that operators have",
         ))?;
-        let every = self.registry_seconds.unwrap_or(REGISTRY_SECONDS_DEFAULT);
+        let every = self.registry_poll_seconds.unwrap_or(REGISTRY_SECONDS_DEFAULT);
         if every == 0 {
-            return Err(SettingsError::Value("--registry-seconds", "0".to_owned(), "it is at least 1"));
+            return Err(SettingsError::Value(
+                "--registry-poll-seconds",
+                "0".to_owned(),
+                "it is at least 1",
+            ));
         }
         let channel = match &self.channel {
             None => Channel::production(),
@@ -294,7 +329,11 @@ impl Given {
                 .map_err(|_| SettingsError::Value("--channel", text.clone(), "it is not a channel's name"))?,
         };
         Ok(Some(RegistrySettings {
-            mirrors: self.registry.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
+            mirrors: self
+                .registry
+                .iter()
+                .map(|text| text.parse())
+                .collect::<Result<_, _>>()?,
             root,
             every: Duration::from_secs(every),
             channel,
@@ -304,7 +343,8 @@ impl Given {
 }
 
 fn address(text: &str) -> Result<SocketAddr, SettingsError> {
-    text.parse().map_err(|_| SettingsError::Value("--listen", text.to_owned(), "it is no address"))
+    text.parse()
+        .map_err(|_| SettingsError::Value("--listen", text.to_owned(), "it is no address"))
 }
 
 fn pair(
@@ -334,10 +374,15 @@ mod tests {
 
     #[test]
     fn a_name_is_all_that_has_to_be_given() {
-        let settings = given("names = ['control.example']").check(Path::new("/data")).unwrap();
+        let settings = given("names = ['control.example']")
+            .check(Path::new("/data"))
+            .unwrap();
         assert_eq!(settings.database, "sqlite:/data/control.db");
         assert_eq!(settings.ca_key, Path::new("/data/ca.key"));
-        assert_eq!(settings.tls, TlsSource::Issued(vec!["control.example".to_owned()]));
+        assert_eq!(
+            settings.tls,
+            TlsSource::Issued(vec!["control.example".to_owned()])
+        );
         assert_eq!(settings.pace, Pace::default());
         assert_eq!(settings.registry, None);
     }
@@ -354,13 +399,18 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_named() {
-        assert_eq!(error("ca_cert = 'x'\nnames = ['a']"), "--ca-cert and --ca-key go together");
+        assert_eq!(
+            error("ca_cert = 'x'\nnames = ['a']"),
+            "--ca-cert and --ca-key go together"
+        );
         assert_eq!(error("tls_key = 'x'"), "--tls-cert and --tls-key go together");
         assert!(error("").starts_with("--name is missing"));
         assert!(error("names = ['a']\nregistry = ['/r']").starts_with("--registry-root is missing"));
         assert!(error("names = ['a']\nheartbeat_seconds = 0").starts_with("--heartbeat-seconds cannot be 0"));
         assert!(error("names = ['a']\nconnections_max = 0").starts_with("--connections-max cannot be 0"));
-        assert!(error("names = ['a']\nregistry = ['ftp://x']\nregistry_root = 'r'").starts_with("--registry"));
+        assert!(
+            error("names = ['a']\nregistry = ['ftp://x']\nregistry_root = 'r'").starts_with("--registry")
+        );
     }
 
     #[test]
