@@ -6,10 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use plfm_api::control::{Actor, Role};
 
 use crate::authority::{Authority, AuthorityFileError, write_new};
+use crate::control::new_events;
 use crate::control::{MadeToken, SecretKey, SecretKeyError, TokenKind};
-use crate::fleet::{ApplyError, Command, Context, FleetState, Refusal};
+use crate::fleet::{Command, Context, FleetState, Refusal};
 use crate::settings::{CONFIG_FILE, Given, SettingsError};
-use crate::store::{AppendError, NewEvent, Store, StoreError};
+use crate::store::{AppendError, Store, StoreError};
 
 /// How long the first admin's token works, in seconds: time enough to make others.
 const FIRST_TOKEN_SECONDS: u64 = 30 * 86_400;
@@ -103,21 +104,9 @@ async fn first_token(store: &Store, now: Timestamp) -> Result<(String, Timestamp
         valid_seconds: Some(FIRST_TOKEN_SECONDS),
     };
     let decision = FleetState::default().decide(&command, &Context::at(now))?;
-    let events: Vec<NewEvent> = decision
-        .facts
-        .iter()
-        .map(|fact| {
-            let (kind, detail) = fact.to_log();
-            NewEvent {
-                aggregate: fact.aggregate(),
-                at: now,
-                actor: system("init"),
-                kind,
-                detail,
-            }
-        })
-        .collect();
-    store.append(0, &events, None).await?;
+    store
+        .append(0, &new_events(&decision, &system("init"), now), None)
+        .await?;
     let life = SignedDuration::from_secs(i64::try_from(FIRST_TOKEN_SECONDS).unwrap_or(0));
     Ok((made.text, now.checked_add(life).unwrap_or(now)))
 }
@@ -131,32 +120,4 @@ pub(crate) fn system(part: &str) -> Actor {
         address: None,
         request_id: None,
     }
-}
-
-/// Why the log cannot be replayed.
-#[derive(Debug, thiserror::Error)]
-pub enum RebuildError {
-    /// The database.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// An event does not fit.
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-}
-
-/// The fleet, from nothing but the log.
-pub async fn rebuild(database: &str) -> Result<FleetState, RebuildError> {
-    /// Events that are read at once.
-    const PAGE: usize = 1_000;
-    let store = Store::open(database).await?;
-    let mut fleet = FleetState::default();
-    loop {
-        let events = store.events(fleet.position(), PAGE, None).await?;
-        if events.is_empty() {
-            break;
-        }
-        events.iter().try_for_each(|event| fleet.apply(event))?;
-    }
-    store.close().await;
-    Ok(fleet)
 }

@@ -14,6 +14,7 @@ pub mod control;
 pub mod fleet;
 mod init;
 pub mod metrics;
+mod rebuild;
 mod registry;
 mod serve;
 pub mod server;
@@ -21,6 +22,7 @@ pub mod settings;
 pub mod store;
 pub mod tls;
 
-pub use init::{InitError, Initialized, RebuildError, init, rebuild};
+pub use init::{InitError, Initialized, init};
+pub use rebuild::{RebuildError, raise_generation, rebuild};
 pub use registry::FollowError;
 pub use serve::{Running, ServeError, serve};

@@ -33,6 +33,18 @@ enum Verb {
     Openapi,
     /// Prints the fleet as JSON, made anew from nothing but the log.
     Rebuild(Told),
+    /// Raises the fleet's generation above that of all hosts, after the log was restored from a backup that is older than
+    /// what they go by. The control plane may run meanwhile.
+    RaiseGeneration {
+        #[command(flatten)]
+        told: Told,
+        /// The new generation.
+        #[arg(long, value_name = "GENERATION")]
+        to: u64,
+        /// Why, for the log.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
     /// Copies a SQLite database, as it is at this moment, while the control plane runs.
     Backup {
         #[command(flatten)]
@@ -97,6 +109,11 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             let settings = told.settings()?;
             let fleet = plfm_control::rebuild(&settings.database).await?;
             print(&serde_json::to_string_pretty(&fleet)?)
+        }),
+        Verb::RaiseGeneration { told, to, reason } => block_on(async {
+            let settings = told.settings()?;
+            let raised = plfm_control::raise_generation(&settings.database, to, reason).await?;
+            print(&raised)
         }),
         Verb::Backup { told, to } => block_on(backup(told, to)),
         Verb::Serve(told) => block_on(serve(told)),

@@ -87,7 +87,7 @@ pub struct Given {
     /// How often the registry is asked, in seconds.
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub registry_seconds: Option<u64>,
+    pub registry_poll_seconds: Option<u64>,
     /// The channel whose releases count.
     #[arg(long, value_name = "CHANNEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -226,7 +226,7 @@ impl Given {
             secret_key: self.secret_key.or(file.secret_key),
             registry: list(self.registry, file.registry),
             registry_root: self.registry_root.or(file.registry_root),
-            registry_seconds: self.registry_seconds.or(file.registry_seconds),
+            registry_poll_seconds: self.registry_poll_seconds.or(file.registry_poll_seconds),
             channel: self.channel.or(file.channel),
             heartbeat_seconds: self.heartbeat_seconds.or(file.heartbeat_seconds),
             heartbeats_per_second_max: self.heartbeats_per_second_max.or(file.heartbeats_per_second_max),
@@ -314,10 +314,10 @@ impl Given {
             "--registry-root",
             "a registry is trusted by the root metadata that operators have",
         ))?;
-        let every = self.registry_seconds.unwrap_or(REGISTRY_SECONDS_DEFAULT);
+        let every = self.registry_poll_seconds.unwrap_or(REGISTRY_SECONDS_DEFAULT);
         if every == 0 {
             return Err(SettingsError::Value(
-                "--registry-seconds",
+                "--registry-poll-seconds",
                 "0".to_owned(),
                 "it is at least 1",
             ));

@@ -139,7 +139,7 @@ impl UpArgs {
             names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             registry: vec![registry.to_owned()],
             registry_root: Some(layout.registry_root()),
-            registry_seconds: Some(2),
+            registry_poll_seconds: Some(2),
             heartbeat_seconds: Some(self.heartbeat_seconds),
             ..Given::default()
         };

@@ -91,7 +91,7 @@ impl ControlPlane {
             .arg(store)
             .arg("--registry-root")
             .arg(root)
-            .args(["--registry-seconds", "1", "--heartbeat-seconds", "1"])
+            .args(["--registry-poll-seconds", "1", "--heartbeat-seconds", "1"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
