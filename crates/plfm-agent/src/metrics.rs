@@ -93,7 +93,7 @@ impl Metrics {
         registry.register("boots", "Boots, by how they ended", self.boots.clone());
         registry.register_with_unit(
             "boot",
-            "What the stages of boots that became ready took; of the host's, whole",
+            "What the stages of boots that became ready took",
             Unit::Seconds,
             self.boot_seconds.clone(),
         );
@@ -150,9 +150,6 @@ impl Metrics {
         };
         self.boots.get_or_create(&labels).inc();
         self.known().insert(Known::Boot(labels));
-        if report.ready_ms().is_none() {
-            return;
-        }
         for (stage, took) in stages(report) {
             let labels = StageLabels {
                 release: release.clone(),
@@ -215,34 +212,17 @@ impl Metrics {
     }
 }
 
-/// The host's part of a boot and the guest's stages, each with what it took; `total` is from the request to ready.
+/// Guest init's stages by name, and `ready` for all of the boot, from the VM's start.
 fn stages(report: &BootReport) -> Vec<(String, Duration)> {
-    let host = &report.host;
-    let ends = [
-        ("verify", Some(host.verified_us)),
-        ("prepare", host.prepared_us),
-        ("start", host.started_us),
-        ("hello", host.hello_us),
-        ("settle", host.settled_us),
-    ];
-    let mut stages = Vec::new();
-    let mut previous = 0;
-    for (stage, end) in ends {
-        if let Some(end) = end {
-            stages.push((
-                stage.to_owned(),
-                Duration::from_micros(end.saturating_sub(previous)),
-            ));
-            previous = end;
-        }
-    }
-    stages.push(("total".to_owned(), Duration::from_micros(previous)));
+    let Some(ready_ms) = report.ready_ms() else {
+        return Vec::new();
+    };
     let guest = report.stages.iter().map(|stage| {
         let took = stage.finished_us.saturating_sub(stage.started_us);
-        (format!("guest_{}", stage.stage), Duration::from_micros(took))
+        (stage.stage.clone(), Duration::from_micros(took))
     });
-    stages.extend(guest);
-    stages
+    let all = ("ready".to_owned(), Duration::from_millis(ready_ms));
+    guest.chain([all]).collect()
 }
 
 #[cfg(test)]
@@ -298,8 +278,8 @@ mod tests {
             .unwrap();
         for line in [
             "plfm_agent_boots_total{release=\"6.1.1-a+guestinit-1.0.0-a\",outcome=\"ready\"} 1",
-            "plfm_agent_boot_seconds_sum{release=\"6.1.1-a+guestinit-1.0.0-a\",stage=\"total\"} 0.2",
-            "plfm_agent_boot_seconds_count{release=\"6.1.1-a+guestinit-1.0.0-a\",stage=\"guest_handshake\"} 1",
+            "plfm_agent_boot_seconds_sum{release=\"6.1.1-a+guestinit-1.0.0-a\",stage=\"ready\"} 0.15",
+            "plfm_agent_boot_seconds_count{release=\"6.1.1-a+guestinit-1.0.0-a\",stage=\"handshake\"} 1",
             "plfm_agent_download_bytes_total 7",
             "plfm_agent_verify_seconds_count 1",
             "plfm_agent_verification_failures_total{reason=\"key_revoked\"} 1",

@@ -33,7 +33,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use plfm_api::control::{Generation, HostId, Target};
 use plfm_api::{ControlLink, ControlProblem, Instance};
-use plfm_release::ReleaseId;
+use plfm_release::{ReleaseId, Sha256Digest};
 use plfm_rollout::selection::Policy;
 use plfm_rollout::window::{Window, WindowState, window_at};
 use reqwest::Url;
@@ -104,6 +104,9 @@ struct State {
     not_after: Option<Timestamp>,
     /// The end of the certificate that the control plane, whose clock counts, takes for expired.
     expired: Option<Timestamp>,
+    /// The token that the control plane did not take. It is not shown it again: who guesses too often is kept out, and
+    /// with it whoever has the same address.
+    refused_token: Option<Sha256Digest>,
     connected: bool,
     last_contact: Option<Timestamp>,
     problem: Option<ControlProblem>,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use plfm_api::control::{EnrollHost, EnrolledHost, RenewCertificate};
-use plfm_release::Architecture;
+use plfm_release::{Architecture, Sha256Digest};
 use rcgen::KeyPair;
 use tokio::time::sleep;
 use tracing::info;
@@ -44,6 +44,8 @@ enum EnrollError {
         #[source]
         source: std::io::Error,
     },
+    #[error("the control plane does not take the enrollment token in {}", path.display())]
+    TokenRefused { path: std::path::PathBuf },
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error(transparent)]
@@ -65,6 +67,7 @@ impl EnrollError {
         match self {
             Self::NoTokenFile => "not_enrolled",
             Self::Token { .. } => "enrollment_token_unreadable",
+            Self::TokenRefused { .. } => "enrollment_token_invalid",
             Self::Identity(_) => "identity_unusable",
             Self::Control(error) => error.code(),
             Self::Client(_) => "control_client_failed",
@@ -76,7 +79,7 @@ impl EnrollError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Expired { source, .. } => source.hint(),
-            Self::NoTokenFile | Self::Token { .. } => Some(NEW_TOKEN.to_owned()),
+            Self::NoTokenFile | Self::Token { .. } | Self::TokenRefused { .. } => Some(NEW_TOKEN.to_owned()),
             Self::Control(error) => match error.standing() {
                 Standing::Same => error.hint().map(str::to_owned),
                 Standing::Expired | Standing::Rejected => Some(NEW_TOKEN.to_owned()),
@@ -184,7 +187,10 @@ impl Agent {
             arch: Architecture::X86_64,
         };
         let transport = HttpsControl::new(&control.told.url, &control.told.ca, None)?;
-        let issued = transport.enroll(&request).await?;
+        let issued = transport
+            .enroll(&request)
+            .await
+            .inspect_err(|error| control.note_token(&request.token, error))?;
         let identity = self.accept(key, issued).await?;
         info!(host = %identity.host, "enrolled");
         Ok(identity)
@@ -252,6 +258,15 @@ impl Control {
         self.state().expired = Some(identity.not_after);
     }
 
+    fn note_token(&self, token: &str, error: &TransportError) {
+        match error.standing() {
+            Standing::Same => {}
+            Standing::Expired | Standing::Rejected => {
+                self.state().refused_token = Some(Sha256Digest::of(token.as_bytes()));
+            }
+        }
+    }
+
     fn is_expired(&self, identity: &HostIdentity) -> bool {
         self.state().expired == Some(identity.not_after)
     }
@@ -266,5 +281,9 @@ fn read_token(control: &Control) -> Result<String, EnrollError> {
     let bytes = read_bounded(path, TOKEN_BYTES_MAX).map_err(unreadable)?;
     // What is wrong with the bytes is not shown: they are a secret.
     let text = String::from_utf8(bytes).map_err(|_| unreadable(std::io::ErrorKind::InvalidData.into()))?;
-    Ok(text.trim().to_owned())
+    let token = text.trim();
+    if control.state().refused_token == Some(Sha256Digest::of(token.as_bytes())) {
+        return Err(EnrollError::TokenRefused { path: path.clone() });
+    }
+    Ok(token.to_owned())
 }

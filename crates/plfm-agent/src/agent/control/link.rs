@@ -151,7 +151,16 @@ impl<T: Transport, S: Side, D: Shelf> Link<'_, T, S, D> {
                 self.side.contact(Ok(()));
                 self.take(memory, &bulletin, answer).await
             }
-            Err(error) => Beat::Failed(error),
+            Err(error) => {
+                if error.is_stream_too_old() {
+                    let reports = self.reports.clone();
+                    let begun = blocking(move || reports.begin_another(&bulletin.stream)).await;
+                    if let Err(error) = begun {
+                        return Beat::Failed(disk_failed(&error));
+                    }
+                }
+                Beat::Failed(error)
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use plfm_api::control::HostStatus;
 use tracing::warn;
+use ulid::Ulid;
 
 use super::journal::{Acknowledged, Boot, Journal, News};
 use crate::agent::read_bounded;
@@ -79,7 +80,7 @@ impl Reports<FileShelf> {
         match journal {
             Some(journal) => Ok(Self::new(journal, shelf)),
             None => {
-                let journal = Journal::begin(new_stream(), records());
+                let journal = Journal::begin(Ulid::generate().to_string(), records());
                 shelf.store(&journal)?;
                 Ok(Self::new(journal, shelf))
             }
@@ -95,9 +96,12 @@ fn put_aside(path: &Path, error: &serde_json::Error) {
     let _ = std::fs::rename(path, path.with_extension("json.unreadable"));
 }
 
-/// A name for a new run of numbers.
-fn new_stream() -> String {
-    ulid::Ulid::generate().to_string()
+/// A name for a run of numbers that follows `last`: later in order too, whatever the clock says, as the control plane
+/// forgets the earliest ones first.
+fn stream_after(last: &str) -> String {
+    let now = Ulid::generate();
+    let later = last.parse().ok().and_then(|last: Ulid| last.increment().ok());
+    later.map_or(now, |later| later.max(now)).to_string()
 }
 
 impl<S: Shelf> Reports<S> {
@@ -161,16 +165,30 @@ impl<S: Shelf> Reports<S> {
         }
         let acknowledged = state.journal.acknowledge(sequence);
         if acknowledged == Acknowledged::Ahead {
-            let lost = state.journal.restart(new_stream());
-            warn!(
-                boots = lost,
-                "the control plane knows later reports than this host: its state was put back to an earlier one; \
-                 boots that may have been reported are not reported again"
-            );
-            state.is_stored = false;
-            self.store(&mut state)?;
+            self.restart(&mut state)?;
         }
         Ok(acknowledged)
+    }
+
+    /// Gives up `stream`, of which the control plane takes nothing any more. Blocking.
+    pub fn begin_another(&self, stream: &str) -> io::Result<()> {
+        let mut state = self.state();
+        if state.journal.stream() == stream {
+            self.restart(&mut state)?;
+        }
+        Ok(())
+    }
+
+    fn restart(&self, state: &mut State) -> io::Result<()> {
+        let stream = stream_after(state.journal.stream());
+        let lost = state.journal.restart(stream);
+        warn!(
+            boots = lost,
+            "the control plane knows later reports than this host: its state was put back to an earlier one; \
+             boots that may have been reported are not reported again"
+        );
+        state.is_stored = false;
+        self.store(state)
     }
 
     /// Whether there is more to tell than what is frozen.
@@ -241,6 +259,13 @@ mod tests {
         reports.bulletin(None).unwrap();
         let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
         assert!(!text.contains("\"a\"") && text.contains("\"b\""), "{text}");
+    }
+
+    #[test]
+    fn a_stream_that_follows_another_is_later_whatever_the_clock_says() {
+        let future = Ulid::from_parts(u64::MAX >> 16, 7).to_string();
+        assert!(stream_after(&future) > future);
+        assert!(stream_after("01ARZ3NDEKTSV4RRFFQ69G5FAV").as_str() > "01ARZ3NDEKTSV4RRFFQ69G5FAV");
     }
 
     /// A disk that is full at times.

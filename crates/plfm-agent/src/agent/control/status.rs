@@ -52,7 +52,11 @@ impl Agent {
         self.add_problems(&mut problems);
         problems.truncate(PROBLEMS_MAX);
         for problem in &mut problems {
-            *problem = problem.chars().take(PROBLEM_MAX).collect();
+            *problem = problem
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(PROBLEM_MAX)
+                .collect();
         }
         HostStatus {
             advertisement: Advertisement {

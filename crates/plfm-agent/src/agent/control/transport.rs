@@ -77,6 +77,11 @@ impl TransportError {
         }
     }
 
+    /// Whether the control plane takes nothing of this stream any more, now or later.
+    pub fn is_stream_too_old(&self) -> bool {
+        self.code() == "stream_too_old"
+    }
+
     /// What it means for the host's identity.
     pub fn standing(&self) -> Standing {
         match self {
