@@ -64,6 +64,12 @@ pub enum Bench {
         #[arg(long, default_value_t = 3)]
         far_runs: u32,
     },
+    /// A control plane under a fleet of simulated hosts: latency, nothing lost, how fast a change is seen
+    Fleet {
+        /// Passed on: --hosts N, --seconds S, --database sqlite or postgres, --push ROUNDS, --json FILE, …
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
     /// Signature verification, hashing of the whole pair, and the cache's verification before a boot
     Verify,
 }
@@ -82,6 +88,18 @@ impl Bench {
                 near: runs,
                 far: far_runs,
             }),
+            Self::Fleet { args } => run(cargo()
+                .args([
+                    "bench",
+                    "--quiet",
+                    "--locked",
+                    "-p",
+                    "plfm-control",
+                    "--bench",
+                    "fleet",
+                    "--",
+                ])
+                .args(args)),
             Self::Verify => {
                 step("criterion: verify_manifest and hash_pair");
                 run(cargo().args(["bench", "--locked", "-p", "plfm-release", "--bench", "verify"]))?;

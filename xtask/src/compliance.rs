@@ -2,7 +2,7 @@
 
 use crate::lab::{self, Lab};
 use crate::shell::{cargo, run, step};
-use crate::{nginx, setup};
+use crate::{debian, setup};
 
 /// How many facts are looked at at once, each with a VM or more of its own. Most of a VM's life is waiting.
 const AT_ONCE: &str = "4";
@@ -22,6 +22,7 @@ pub fn prove(lab: &Lab, s3_url: Option<&str>) -> anyhow::Result<()> {
         .env("PLFM_COMPLIANCE", "1")
         .env("PLFM_LAB", &lab.dir)
         .env("PLFM_BIN", &lab.bin)
-        .env("PLFM_NGINX", nginx::ensure()?)
+        .env("PLFM_NGINX", debian::NGINX.ensure()?)
+        .env("PLFM_PROMTOOL", debian::PROMTOOL.ensure()?)
         .envs(s3_url.map(|url| ("PLFM_TEST_S3", url))))
 }

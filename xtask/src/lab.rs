@@ -112,8 +112,18 @@ pub fn artifact(release: &Path, prefix: &str) -> anyhow::Result<PathBuf> {
 
 /// Compiles the programs.
 pub fn build_programs() -> anyhow::Result<PathBuf> {
-    step("compiling plfm and plfm-agent");
-    run(cargo().args(["build", "--quiet", "--locked", "-p", "plfm", "-p", "plfm-agent"]))?;
+    step("compiling plfm, plfm-agent and plfm-control");
+    run(cargo().args([
+        "build",
+        "--quiet",
+        "--locked",
+        "-p",
+        "plfm",
+        "-p",
+        "plfm-agent",
+        "-p",
+        "plfm-control",
+    ]))?;
     Ok(target_dir().join("debug"))
 }
 

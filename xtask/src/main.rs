@@ -12,12 +12,15 @@
 
 #![allow(clippy::indexing_slicing, reason = "of JSON, where what is absent is null")]
 
+mod api_fuzz;
 mod bench;
 mod compliance;
+mod debian;
 mod demo;
 mod fuzz;
 mod lab;
-mod nginx;
+mod monitoring;
+mod pypi;
 mod registry;
 mod reproduce;
 mod s3;
@@ -76,6 +79,12 @@ enum Task {
         #[arg(long, value_name = "N", default_value_t = 600)]
         seconds: u64,
     },
+    /// Fuzz the control plane's API, from its own OpenAPI document
+    FuzzApi {
+        /// How long
+        #[arg(long, value_name = "N", default_value_t = 300)]
+        seconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -96,6 +105,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Compliance => compliance::run_all(),
         Task::Bench(bench) => bench.run(),
         Task::Reproduce { kernel } => reproduce::run(kernel),
+        Task::FuzzApi { seconds } => api_fuzz::run_for(seconds),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
     }
 }

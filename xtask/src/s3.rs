@@ -1,15 +1,18 @@
 //! An S3 server for the tests: moto, from PyPI, on loopback.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
-use crate::lab::target_dir;
+use crate::pypi;
 use crate::shell::{cargo, run, run_quietly, step};
 
-const MOTO_VERSION: &str = "5.2.5";
+const MOTO: pypi::Program = pypi::Program {
+    requirement: "moto[server]",
+    version: "5.2.5",
+    program: "moto_server",
+};
 /// A bucket that everybody may read, as a registry's is.
 const MAKE_BUCKET: &str = r#"
 import json, sys, boto3
@@ -29,7 +32,7 @@ pub struct Server {
 impl Server {
     /// Starts it; `None`, said aloud, where it can't be had.
     pub fn start() -> anyhow::Result<Option<Self>> {
-        let Some(bin) = install()? else {
+        let Some(bin) = MOTO.ensure("the S3 tests are")? else {
             return Ok(None);
         };
         step("starting an S3 server");
@@ -75,37 +78,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-    }
-}
-
-/// Moto in a Python environment of its own; the directory of its programs.
-fn install() -> anyhow::Result<Option<PathBuf>> {
-    let venv = target_dir().join(format!("moto-{MOTO_VERSION}"));
-    let bin = venv.join("bin");
-    if bin.join("moto_server").exists() {
-        return Ok(Some(bin));
-    }
-    step(&format!("installing moto {MOTO_VERSION} from PyPI"));
-    let installed = run_quietly(Command::new("python3").args(["-m", "venv"]).arg(&venv)).and_then(|()| {
-        run_quietly(
-            Command::new(bin.join("pip"))
-                .args(["install", "--quiet", "--disable-pip-version-check"])
-                .arg(format!("moto[server]=={MOTO_VERSION}")),
-        )
-    });
-    match installed {
-        Ok(()) => Ok(Some(bin)),
-        Err(error) => {
-            step(&format!(
-                "the S3 tests are skipped: moto cannot be installed: {error}"
-            ));
-            match std::fs::remove_dir_all(&venv) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(error).with_context(|| format!("cannot remove {}", venv.display()))
-                }
-                _ => Ok(None),
-            }
-        }
     }
 }
 

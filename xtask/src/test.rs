@@ -1,7 +1,7 @@
 //! All tests. Those in microVMs find the lab by `PLFM_LAB`.
 
 use crate::shell::{self, cargo, is_installed, step};
-use crate::{compliance, lab, nginx, s3, setup};
+use crate::{compliance, debian, lab, monitoring, s3, setup};
 
 /// Runs them: those of the crates, then the guest contract. With `args`, which are the test runner's, only what they
 /// choose among all.
@@ -26,7 +26,8 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
         .env("PLFM_LAB", &lab.dir)
         .env("PLFM_BIN", &lab.bin)
         .env("PLFM_LAB_KERNEL", kernel)
-        .env("PLFM_NGINX", nginx::ensure()?)
+        .env("PLFM_NGINX", debian::NGINX.ensure()?)
+        .env("PLFM_PROMTOOL", debian::PROMTOOL.ensure()?)
         .envs(s3_url.map(|url| ("PLFM_TEST_S3", url)));
     shell::run(&mut command)?;
     if is_installed("cargo-nextest") {
@@ -34,6 +35,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
         shell::run(cargo().args(["test", "--quiet", "--doc", "--workspace", "--locked"]))?;
     }
     if args.is_empty() {
+        monitoring::check()?;
         if let Some(s3) = &s3 {
             s3::test_registry(s3)?;
         }

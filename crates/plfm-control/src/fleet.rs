@@ -18,6 +18,8 @@ mod hosts;
 mod refusal;
 mod releases;
 mod state;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 pub use apply::ApplyError;

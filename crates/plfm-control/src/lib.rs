@@ -12,7 +12,15 @@
 pub mod authority;
 pub mod control;
 pub mod fleet;
+mod init;
 pub mod metrics;
+mod registry;
+mod serve;
 pub mod server;
+pub mod settings;
 pub mod store;
 pub mod tls;
+
+pub use init::{InitError, Initialized, RebuildError, init, rebuild};
+pub use registry::FollowError;
+pub use serve::{Running, ServeError, serve};

@@ -6,11 +6,13 @@
 //! registry  all of it: a registry
 //! run, ps, logs, exec, stop, rm, instances              the local agent
 //! admin     the fleet: its control plane
+//! dev       all of it in this process, on loopback
 //! ```
 
 mod admin;
 mod agent;
 mod completions;
+mod dev;
 mod harmless;
 mod instances;
 mod key_file;
@@ -27,7 +29,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::agent::AgentClient;
-use crate::output::{CliError, Output};
+use crate::output::{Category, CliError, Output};
 
 /// Exit code of `run` and `exec` when it is this command that failed and not the program in the instance; what
 /// container runtimes use.
@@ -85,6 +87,9 @@ enum Command {
     Host,
     /// Look after the fleet, through its control plane
     Admin(Box<admin::AdminArgs>),
+    /// Run a whole fleet in one process, to work with
+    #[command(subcommand)]
+    Dev(dev::DevCommand),
     /// Print a shell's completions
     Completions(completions::CompletionsArgs),
     /// Write man pages
@@ -95,6 +100,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let out = Output {
         json: matches!(cli.output, Format::Json),
+        quiet: false,
     };
     let agent = AgentClient::new(cli.agent);
     let done = |result: Result<(), CliError>| match result {
@@ -120,7 +126,27 @@ fn main() -> ExitCode {
         Command::Instances(command) => done(command.run(&out, &agent)),
         Command::Host => done(instances::host(&out, &agent)),
         Command::Admin(args) => done(args.run(&out)),
+        Command::Dev(command) => done(command.run(&out)),
         Command::Completions(args) => done(args.run(&out, Cli::command())),
         Command::Man(args) => done(args.run(&out, Cli::command())),
+    }
+}
+
+/// Runs a verb that works on files alone, as a part of another one: its result is not shown.
+fn run_quietly(args: &[&str]) -> Result<(), CliError> {
+    let internal = |error: clap::Error| CliError::from_error(Category::Internal, "verb_malformed", &error);
+    let cli = Cli::try_parse_from(std::iter::once(&"plfm").chain(args)).map_err(internal)?;
+    let out = Output {
+        json: false,
+        quiet: true,
+    };
+    match cli.command {
+        Command::Release(command) => command.run(&out, &AgentClient::new(cli.agent)),
+        Command::Registry(command) => command.run(&out),
+        _ => Err(CliError::new(
+            Category::Internal,
+            "verb_unfit",
+            "this verb is not one of files alone",
+        )),
     }
 }

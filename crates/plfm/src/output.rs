@@ -18,6 +18,8 @@ use crate::harmless::{harmless_json, harmless_line, harmless_text};
 pub struct Output {
     /// As JSON for programs; else as text for people.
     pub json: bool,
+    /// Not at all: the command is a part of another one.
+    pub quiet: bool,
 }
 
 /// The kind of a failure: an exit code that scripts can rely on.
@@ -126,6 +128,9 @@ impl Output {
     /// # Errors
     /// When standard output can't be written. A reader that has gone away is no error.
     pub fn result<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), CliError> {
+        if self.quiet {
+            return Ok(());
+        }
         match self.json {
             true => self.document(value),
             false => self.text(&text(value)),

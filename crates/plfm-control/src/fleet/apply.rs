@@ -105,6 +105,15 @@ impl FleetState {
                 let record = self.release_mut(&release)?;
                 (record.blocked, record.rolled_back) = (None, None);
             }
+            Fact::GenerationRaised { generation, .. } => {
+                if generation <= self.generation {
+                    return Err(format!(
+                        "generation {generation} is not above {}",
+                        self.generation
+                    ));
+                }
+                self.generation = generation;
+            }
             Fact::ReleaseFound(found) => self.take_release(found, at),
             Fact::ReleaseWithdrawn { release, reason } => {
                 self.release_mut(&release)?.withdrawn = Some(reason);

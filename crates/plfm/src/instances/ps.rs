@@ -32,11 +32,12 @@ impl PsArgs {
 
 fn render(instances: &[Instance], now: Timestamp) -> String {
     let header = [
-        "INSTANCE", "STATE", "RELEASE", "WHY", "ADDRESS", "AGE", "EXIT", "COMMAND",
+        "INSTANCE", "NAME", "STATE", "RELEASE", "WHY", "ADDRESS", "AGE", "EXIT", "COMMAND",
     ];
     let row = |instance: &Instance| {
         [
             instance.id.clone(),
+            instance.name.clone().unwrap_or_default(),
             instance.state.as_str().to_owned(),
             instance.release.to_string(),
             instance.release_reason.clone(),

@@ -89,6 +89,14 @@ impl Host {
         host
     }
 
+    /// A host without a keyring of its own, with root metadata and more options.
+    pub fn of_fleet(root: &Path, options: &[&str]) -> Self {
+        let mut host = Self::unstarted(options);
+        host.bring_root(root);
+        host.start_agent();
+        host
+    }
+
     fn start(keyring: &Path, options: &[&str]) -> Self {
         let mut host = Self::unstarted(options);
         std::fs::copy(keyring, host.path("keyring.json")).unwrap();

@@ -14,10 +14,12 @@ mod boot;
 mod bucket;
 mod ceremonies;
 mod clauses;
+mod control_plane;
 mod delivery;
 mod exec;
 mod exec_frames;
 mod failures;
+mod fleet;
 mod guest;
 mod handshake;
 mod host;
@@ -64,6 +66,7 @@ fn main() {
         exec::FACTS,
         exec_frames::FACTS,
         failures::FACTS,
+        fleet::FACTS,
         guest::FACTS,
         handshake::FACTS,
         images::FACTS,

@@ -1,0 +1,3 @@
+//! What tests start and use.
+
+pub mod postgres;

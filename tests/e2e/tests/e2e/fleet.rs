@@ -1,0 +1,286 @@
+//! A fleet: a control plane, hosts that enrolled with it, and microVMs of the releases that it names.
+
+use serde_json::Value;
+
+use crate::control_plane::ControlPlane;
+use crate::facts;
+use crate::host::Host;
+use crate::lab;
+use crate::registry::Registry;
+
+facts![
+    new_instances_boot_the_new_default_and_running_ones_stay,
+    a_rollback_goes_to_the_last_known_good_on_every_host,
+    a_host_that_is_cut_off_goes_on_and_nothing_is_counted_twice,
+    boots_are_counted_once_though_the_agent_is_killed,
+    a_pinned_instance_boots_its_own_release,
+    a_canary_of_everything_is_booted_by_everything_new,
+    a_blocked_release_is_booted_by_nobody,
+    a_draining_host_takes_no_new_instances,
+    a_revoked_host_is_told_nothing_any_more,
+    nothing_is_fetched_while_the_window_is_closed,
+];
+
+fn registry_with(build_ids: &[&str]) -> Registry {
+    let registry = Registry::new();
+    for build_id in build_ids {
+        registry.publish(&registry.release_by(&lab::key(), build_id)).ok();
+    }
+    registry
+}
+
+/// A fleet whose control plane knows the releases.
+fn fleet_with(builds: &[&str]) -> (Registry, ControlPlane) {
+    let registry = registry_with(builds);
+    let control = ControlPlane::of(&registry);
+    control.knows(builds);
+    (registry, control)
+}
+
+/// The build id of what an instance boots.
+fn build_of(instance: &Value) -> String {
+    let release = instance["release"].as_str().unwrap();
+    release.rsplit_once('-').unwrap().1.to_owned()
+}
+
+/// Boots an instance that stays, and gives its id and the build that it boots.
+fn boot(host: &Host, options: &[&str]) -> (String, String) {
+    let instance = host.start_script(&[&["--no-network"], options].concat(), "sleep 600");
+    (instance["id"].as_str().unwrap().to_owned(), build_of(&instance))
+}
+
+fn state_of(host: &Host, id: &str) -> Value {
+    let list = host.json(["ps", "--all"]);
+    let items = list["items"].as_array().unwrap().iter();
+    items
+        .filter(|item| item["id"] == id)
+        .map(|item| item["state"].clone())
+        .next()
+        .unwrap_or_default()
+}
+
+fn new_instances_boot_the_new_default_and_running_ones_stay() {
+    let (_registry, control) = fleet_with(&["r1", "r2"]);
+    let hosts = [control.host("rack-1"), control.host("rack-2")];
+    control.set_default("r1");
+    let before = hosts.each_ref().map(|host| boot(host, &[]));
+    assert!(before.iter().all(|(_, build)| build == "r1"), "{before:?}");
+    let receipt = control.set_default("r2");
+    assert_eq!(
+        receipt["receipt"]["previous_release"]
+            .as_str()
+            .or(receipt["previous_release"].as_str())
+            .map(|release| release.ends_with("-r1")),
+        Some(true),
+        "{receipt}"
+    );
+    for (host, (id, _)) in hosts.iter().zip(&before) {
+        assert_eq!(boot(host, &[]).1, "r2");
+        assert_eq!(state_of(host, id), "running", "what ran runs on");
+    }
+    control.counts("r1", 2);
+    control.counts("r2", 2);
+    let kernel = control.kernel("r2");
+    assert_eq!(
+        (&kernel["state"], &kernel["hosts"], &kernel["boots_ready"]),
+        (&"default".into(), &2.into(), &2.into())
+    );
+}
+
+fn a_rollback_goes_to_the_last_known_good_on_every_host() {
+    let (_registry, control) = fleet_with(&["r1", "r2"]);
+    let hosts = [control.host("rack-1"), control.host("rack-2")];
+    control.set_default("r1");
+    control.set_default("r2");
+    let (running, _) = boot(&hosts[0], &[]);
+    control.json(&["kernels", "rollback", "--yes", "--wait", "--reason", "it is slow"]);
+    for host in &hosts {
+        assert_eq!(boot(host, &[]).1, "r1");
+    }
+    assert_eq!(state_of(&hosts[0], &running), "running");
+    assert_eq!(
+        control.kernel("r2")["state"],
+        "rolled_back",
+        "the bad one is remembered"
+    );
+    let again = control.admin(&["kernels", "set-default", "r2"]);
+    assert_eq!(
+        (again.code, &again.json()["error"]["code"]),
+        (5, &"release_rolled_back".into())
+    );
+    let log = control.json(&["events", "list", "--aggregate", "fleet"]);
+    let last = log["items"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!(
+        (&last["kind"], &last["detail"]["reason"]),
+        (&"rolled_back".into(), &"it is slow".into())
+    );
+    assert_eq!(last["actor"]["address"], "127.0.0.1");
+}
+
+fn a_host_that_is_cut_off_goes_on_and_nothing_is_counted_twice() {
+    let (_registry, mut control) = fleet_with(&["r1", "r2"]);
+    let host = control.host("rack-1");
+    control.set_default("r1");
+    boot(&host, &[]);
+    control.kill();
+    for _ in 0..2 {
+        assert_eq!(boot(&host, &[]).1, "r1", "it goes on with the last target");
+    }
+    control.start();
+    control.counts("r1", 3);
+    control.set_default("r2");
+    assert_eq!(boot(&host, &[]).1, "r2");
+    control.counts("r1", 3);
+}
+
+fn boots_are_counted_once_though_the_agent_is_killed() {
+    let (_registry, control) = fleet_with(&["r1"]);
+    let mut host = control.host("rack-1");
+    control.set_default("r1");
+    for _ in 0..2 {
+        boot(&host, &[]);
+        host.kill_agent();
+        host.start_agent();
+    }
+    boot(&host, &[]);
+    control.counts("r1", 3);
+    assert_eq!(
+        control.json(&["hosts", "list"])["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1,
+        "it is the same host"
+    );
+}
+
+fn a_pinned_instance_boots_its_own_release() {
+    let (_registry, control) = fleet_with(&["r1", "r2"]);
+    let host = control.host("rack-1");
+    control.set_default("r1");
+    control.json(&[
+        "policy",
+        "pin",
+        "web-1",
+        &control.kernel("r2")["release"].as_str().unwrap().to_owned(),
+    ]);
+    control.wait_for("the host has the pinned release", |control| {
+        control.kernel("r2")["hosts"] == 1
+    });
+    assert_eq!(boot(&host, &["--name", "web-1"]).1, "r2");
+    assert_eq!(boot(&host, &["--name", "web-2"]).1, "r1");
+    let list = host.json(["ps"]);
+    assert!(
+        list["items"][0]["release_reason"]
+            .as_str()
+            .unwrap()
+            .contains("pin"),
+        "{list}"
+    );
+}
+
+fn a_canary_of_everything_is_booted_by_everything_new() {
+    let (_registry, control) = fleet_with(&["r1", "r2"]);
+    let host = control.host("rack-1");
+    control.set_default("r1");
+    control.json(&["policy", "canary", "r2", "--weight", "100%"]);
+    control.wait_for("the host has the canary", |control| {
+        control.kernel("r2")["hosts"] == 1
+    });
+    let instance = host.start_script(&["--no-network"], "sleep 600");
+    assert_eq!(build_of(&instance), "r2");
+    assert!(
+        instance["release_reason"].as_str().unwrap().contains("canary"),
+        "{instance}"
+    );
+    assert_eq!(control.kernel("r2")["state"], "canary");
+    control.json(&["policy", "canary", "--none"]);
+    control.wait_for("the host knows", |_| boot(&host, &[]).1 == "r1");
+}
+
+fn a_blocked_release_is_booted_by_nobody() {
+    let (_registry, control) = fleet_with(&["r1", "r2"]);
+    let host = control.host("rack-1");
+    control.set_default("r2");
+    control.set_default("r1");
+    control.json(&["kernels", "block", "r2", "--reason", "CVE", "--yes"]);
+    let script = ["run", "--no-network", "--release", "r2", "--rootdisk"];
+    let disk = lab::root_disk();
+    let args = [&script[..], &[disk.to_str().unwrap(), "--", "/bin/true"]].concat();
+    control.wait_for("the host knows", |_| {
+        host.plfm(args.iter().copied()).stderr.contains("blocked")
+    });
+    assert_eq!(boot(&host, &[]).1, "r1");
+    control.json(&["kernels", "unblock", "r2"]);
+    control.wait_for("the host knows", |_| host.plfm(args.iter().copied()).code == 0);
+}
+
+fn a_draining_host_takes_no_new_instances() {
+    let (_registry, control) = fleet_with(&["r1"]);
+    let host = control.host("rack-1");
+    control.set_default("r1");
+    let (running, _) = boot(&host, &[]);
+    let id = control.json(&["hosts", "list"])["items"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    control.json(&["hosts", "drain", &id]);
+    control.wait_for("the host knows", |_| {
+        host.run_script("exit 0").stderr.contains("drain")
+    });
+    assert_eq!(state_of(&host, &running), "running");
+    control.json(&["hosts", "undrain", &id]);
+    control.wait_for("the host knows", |_| host.run_script("exit 0").code == 0);
+}
+
+fn a_revoked_host_is_told_nothing_any_more() {
+    let (_registry, control) = fleet_with(&["r1", "r2"]);
+    let host = control.host("rack-1");
+    control.set_default("r1");
+    let id = control.json(&["hosts", "list"])["items"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    control.json(&["hosts", "revoke", &id, "--yes"]);
+    control.json(&["kernels", "set-default", "r2"]);
+    control.wait_for("the host says what is wrong", |_| {
+        host.plfm(["--output", "json", "host"])
+            .stdout
+            .contains("host_revoked")
+    });
+    assert_eq!(boot(&host, &[]).1, "r1", "it goes on with what it was told last");
+}
+
+fn nothing_is_fetched_while_the_window_is_closed() {
+    let (_registry, control) = fleet_with(&["r1", "r2"]);
+    let host = control.host("rack-1");
+    control.set_default("r1");
+    // A window of a minute, on the day after tomorrow.
+    let day = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(48))
+        .strftime("%A")
+        .to_string()
+        .to_lowercase();
+    let window = [
+        "policy",
+        "window",
+        "--days",
+        &day,
+        "--start",
+        "03:00",
+        "--duration",
+        "1m",
+        "--time-zone",
+        "UTC",
+    ];
+    control.json(&window);
+    control.json(&["kernels", "set-default", "r2"]);
+    control.wait_for("the host goes by the new target", |control| {
+        let fleet = control.json(&["fleet"]);
+        fleet["hosts_at_generation"] == 1
+    });
+    assert_eq!(boot(&host, &[]).1, "r1", "it boots what it has");
+    assert_eq!(control.kernel("r2")["hosts"], 0);
+    control.json(&["policy", "window", "--none"]);
+    control.wait_for("the host has it", |control| control.kernel("r2")["hosts"] == 1);
+    control.wait_for("new instances boot it", |_| boot(&host, &[]).1 == "r2");
+}
