@@ -108,6 +108,8 @@ fn what_is_refused_says_why_and_what_to_do() {
     let gone = release("20260401a");
     fleet.publish(&gone, 2);
     fleet.withdraw(&gone, "it was yanked: panics");
+    let sibling = "6.1.50-20260101a+guestinit-1.1.0-20260111a";
+    fleet.publish(&sibling.parse().unwrap(), 2);
     let viewer = fleet.operator_as(Role::Viewer);
     let mut seen = String::new();
     let mut refused = |operator: &Operator, code: i32, args: &[&str]| {
@@ -121,11 +123,13 @@ fn what_is_refused_says_why_and_what_to_do() {
         seen += &ran.transcript();
     };
     refused(&operator, 5, &["kernels", "rollback"]);
-    operator.admin(&["kernels", "set-default", "20260101a"]).ok();
+    operator
+        .admin(&["kernels", "set-default", "guestinit-1.0.0-20260101a"])
+        .ok();
     follow(&fleet, &mut hosts);
     refused(&operator, 4, &["kernels", "show", "20990101a"]);
     refused(&operator, 4, &["kernels", "set-default", "20990101a"]);
-    refused(&operator, 5, &["kernels", "show", "guestinit-1.0.0"]);
+    refused(&operator, 5, &["kernels", "show", "6.1.50-20260101a"]);
     refused(
         &operator,
         5,
@@ -133,7 +137,11 @@ fn what_is_refused_says_why_and_what_to_do() {
     );
     refused(&operator, 5, &["kernels", "set-default", "20260301a"]);
     refused(&operator, 5, &["kernels", "set-default", "20260401a"]);
-    refused(&operator, 5, &["kernels", "block", "20260101a", "--reason", "x"]);
+    refused(
+        &operator,
+        5,
+        &["kernels", "block", "guestinit-1.0.0-20260101a", "--reason", "x"],
+    );
     refused(&operator, 5, &["kernels", "rollback"]);
     refused(&operator, 5, &["kernels", "rollback", "20260301a", "--yes"]);
     operator

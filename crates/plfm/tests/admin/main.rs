@@ -3,20 +3,30 @@
 #[cfg(test)]
 mod context;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
 mod host;
 #[cfg(test)]
+mod hosts;
+#[cfg(test)]
 mod kernels;
 #[cfg(test)]
 mod operator;
+#[cfg(test)]
+mod policy;
 #[cfg(test)]
 mod redact;
 #[cfg(test)]
 mod scripted;
 #[cfg(test)]
 mod terminal;
+#[cfg(test)]
+mod tokens;
+#[cfg(test)]
+mod waiting;
 #[cfg(test)]
 mod words;

@@ -1,7 +1,7 @@
 //! `plfm admin kernels show`.
 
 use clap::Args;
-use plfm_api::control::KernelDetail;
+use plfm_api::control::{Generation, KernelDetail};
 
 use super::state::{render_boots, render_state};
 use crate::admin::Control;
@@ -35,7 +35,6 @@ fn render(detail: &KernelDetail) -> String {
         .iter()
         .map(|(outcome, count)| format!("{count} {outcome}"));
     let protocols = detail.supported_protocols.iter().map(ToString::to_string);
-    let generations = detail.default_in.iter().map(ToString::to_string);
     let boots = match render_boots(kernel) {
         none if none.is_empty() => "none".to_owned(),
         boots => format!("{boots} ready"),
@@ -57,10 +56,7 @@ fn render(detail: &KernelDetail) -> String {
         ("instances", kernel.instances.to_string()),
         ("boots", boots),
         ("outcomes", list(outcomes.collect())),
-        (
-            "default in",
-            list(generations.map(|number| format!("generation {number}")).collect()),
-        ),
+        ("default in", render_generations(&detail.default_in)),
         ("found", render_time(kernel.found_at)),
         ("manifest", format!("sha256:{}", detail.manifest_sha256)),
         ("key", detail.key_id.clone()),
@@ -71,6 +67,15 @@ fn render(detail: &KernelDetail) -> String {
         render_fields(&fields),
         render_unable(detail)
     )
+}
+
+fn render_generations(generations: &[Generation]) -> String {
+    let numbers: Vec<String> = generations.iter().map(ToString::to_string).collect();
+    match numbers.len() {
+        0 => "none".to_owned(),
+        1 => format!("generation {}", numbers.join("")),
+        _ => format!("generations {}", numbers.join(", ")),
+    }
 }
 
 /// The hosts that could not run it.

@@ -36,7 +36,7 @@ pub struct WindowArgs {
     #[arg(long, value_name = "SPAN", value_parser = parse_minutes, conflicts_with = "none")]
     duration: Option<u32>,
     /// The time zone's name, such as Europe/Berlin or UTC
-    #[arg(long, value_name = "ZONE", conflicts_with = "none")]
+    #[arg(long, value_name = "ZONE", value_parser = parse_time_zone, conflicts_with = "none")]
     time_zone: Option<String>,
     /// No window: releases are fetched at any time
     #[arg(long)]
@@ -126,6 +126,15 @@ fn parse_minutes(text: &str) -> Result<u32, String> {
     }
 }
 
+/// A name that this machine's time zone database has; any, where there is none.
+fn parse_time_zone(text: &str) -> Result<String, String> {
+    let zones = jiff::tz::db();
+    match zones.get(text).is_ok() || zones.available().next().is_none() {
+        true => Ok(text.to_owned()),
+        false => Err("it is not a time zone's name, such as Europe/Berlin or UTC".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +168,16 @@ mod tests {
         for text in ["30s", "61s", "8d", "90"] {
             assert!(parse_minutes(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_time_zone_has_a_name() {
+        assert!(
+            ["UTC", "Europe/Berlin"]
+                .into_iter()
+                .all(|text| parse_time_zone(text).is_ok())
+        );
+        assert!(parse_time_zone("Mars").is_err());
     }
 
     #[test]
