@@ -35,16 +35,27 @@ async fn write(
         let key = format!("{number}-{count}");
         let (method, path, body) = if count % 2 == 0 {
             let policy = json!({"fetches_max": count, "lost_after_seconds": 300});
-            (Method::PUT, "/v1/policy", json!({"policy": policy, "reason": key}))
+            (
+                Method::PUT,
+                "/v1/policy",
+                json!({"policy": policy, "reason": key}),
+            )
         } else {
-            (Method::POST, "/v1/enrollment-tokens", json!({"host_name": format!("host-{key}")}))
+            (
+                Method::POST,
+                "/v1/enrollment-tokens",
+                json!({"host_name": format!("host-{key}")}),
+            )
         };
         loop {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
             let url = format!("{}{path}", address.lock().unwrap());
-            let request = client.request(method.clone(), url).bearer_auth(&admin).header("idempotency-key", &key);
+            let request = client
+                .request(method.clone(), url)
+                .bearer_auth(&admin)
+                .header("idempotency-key", &key);
             let Ok(answer) = request.json(&body).timeout(Duration::from_secs(2)).send().await else {
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
@@ -55,7 +66,10 @@ async fn write(
                 continue;
             }
             assert!(status.is_success(), "{status} {text}");
-            acknowledged.lock().unwrap().insert(key.clone(), serde_json::from_str(&text).unwrap());
+            acknowledged
+                .lock()
+                .unwrap()
+                .insert(key.clone(), serde_json::from_str(&text).unwrap());
             break;
         }
     }
@@ -64,7 +78,9 @@ async fn write(
 async fn whole_log(client: &Client, base: &str, admin: &str) -> Vec<Event> {
     let (mut events, mut after) = (Vec::new(), 0);
     loop {
-        let request = client.get(format!("{base}/v1/events?limit=200&after={after}")).bearer_auth(admin);
+        let request = client
+            .get(format!("{base}/v1/events?limit=200&after={after}"))
+            .bearer_auth(admin);
         let page: EventPage = request.send().await.unwrap().json().await.unwrap();
         after = page.next_after;
         events.extend(page.items);
@@ -86,14 +102,19 @@ fn check(events: &[Event], acknowledged: &BTreeMap<String, Value>) {
                 generation = raised;
                 event.detail["reason"].as_str().unwrap()
             }
-            "enrollment_token_created" => event.detail["host_name"].as_str().unwrap().trim_start_matches("host-"),
+            "enrollment_token_created" => event.detail["host_name"]
+                .as_str()
+                .unwrap()
+                .trim_start_matches("host-"),
             _ => continue,
         };
         let twice = seen.insert(key.to_owned(), event.position);
         assert_eq!(twice, None, "{key} happened twice");
     }
     for (key, answer) in acknowledged {
-        let position = *seen.get(key).unwrap_or_else(|| panic!("{key} was acknowledged and is lost"));
+        let position = *seen
+            .get(key)
+            .unwrap_or_else(|| panic!("{key} was acknowledged and is lost"));
         if let Some(event) = answer["event"].as_u64() {
             assert_eq!(event, position, "{key}: the answer names another event");
         }
@@ -113,7 +134,14 @@ async fn no_acknowledged_change_is_lost_and_none_happens_twice_when_it_is_killed
     let writers: Vec<_> = (0..WRITERS)
         .map(|number| {
             let (client, admin, address) = (client.clone(), admin.clone(), Arc::clone(&address));
-            tokio::spawn(write(number, client, admin, address, Arc::clone(&stop), Arc::clone(&acknowledged)))
+            tokio::spawn(write(
+                number,
+                client,
+                admin,
+                address,
+                Arc::clone(&stop),
+                Arc::clone(&acknowledged),
+            ))
         })
         .collect();
     for _ in 0..kills {
@@ -137,12 +165,24 @@ async fn no_acknowledged_change_is_lost_and_none_happens_twice_when_it_is_killed
     let acknowledged = acknowledged.lock().unwrap().clone();
     check(&events, &acknowledged);
     assert!(!acknowledged.is_empty());
-    eprintln!("{kills} kills, {} changes acknowledged, {} events", acknowledged.len(), events.len());
+    eprintln!(
+        "{kills} kills, {} changes acknowledged, {} events",
+        acknowledged.len(),
+        events.len()
+    );
     // The view that a new replica would make is the one that is served.
-    let policy = client.get(program.url("/v1/policy")).bearer_auth(&admin).send().await.unwrap();
+    let policy = client
+        .get(program.url("/v1/policy"))
+        .bearer_auth(&admin)
+        .send()
+        .await
+        .unwrap();
     let policy: Value = policy.json().await.unwrap();
     program.kill();
     let made = output(&["rebuild", "--data-dir", dir.path().to_str().unwrap()]);
     let made: Value = serde_json::from_slice(&made.stdout).unwrap();
-    assert_eq!((&made["policy"], &made["generation"]), (&policy["policy"], &policy["generation"]));
+    assert_eq!(
+        (&made["policy"], &made["generation"]),
+        (&policy["policy"], &policy["generation"])
+    );
 }

@@ -11,11 +11,21 @@ async fn a_revoked_host_is_refused_on_the_connection_that_it_has() {
     let plane = start().await;
     let host = plane.host("host-a").await;
     assert_eq!(host.beat(&beat(0)).await.status(), StatusCode::OK);
-    plane.post_ok(&format!("/v1/hosts/{}/revoke", host.id), &json!({"reason": "stolen"})).await;
+    plane
+        .post_ok(
+            &format!("/v1/hosts/{}/revoke", host.id),
+            &json!({"reason": "stolen"}),
+        )
+        .await;
     problem(host.beat(&beat(0)).await, 403, "host_revoked").await;
     problem(host.target(0, 0).await, 403, "host_revoked").await;
     let key = rcgen::KeyPair::generate().unwrap();
-    problem(host.post("certificate", &json!({"csr": csr(&key)})).await, 403, "host_revoked").await;
+    problem(
+        host.post("certificate", &json!({"csr": csr(&key)})).await,
+        403,
+        "host_revoked",
+    )
+    .await;
     let shown = plane.get_json(&format!("/v1/hosts/{}", host.id)).await;
     assert_eq!(shown["state"], "revoked");
 }
@@ -63,7 +73,8 @@ async fn many_hosts_report_at_once() {
     }
     let mut news = serde_json::to_value(beat(1)).unwrap();
     news["status"] = crate::plane::status(&[&release]);
-    let answers = futures_util::future::join_all(hosts.iter().map(|host| host.post("heartbeat", &news))).await;
+    let answers =
+        futures_util::future::join_all(hosts.iter().map(|host| host.post("heartbeat", &news))).await;
     assert!(answers.iter().all(|answer| answer.status() == StatusCode::OK));
     let fleet = plane.get_json("/v1/fleet").await;
     assert_eq!(fleet["hosts"]["active"], 20);
@@ -78,12 +89,20 @@ async fn older_protocols_are_spoken_too() {
     let renewed = host.post("certificate", &json!({"csr": csr(&key)})).await;
     let renewed: plfm_api::control::EnrolledHost = renewed.json().await.unwrap();
     let build = || {
-        Client::builder().tls_certs_only([plane.ca()]).identity(identity(&renewed.certificate, &key))
+        Client::builder()
+            .tls_certs_only([plane.ca()])
+            .identity(identity(&renewed.certificate, &key))
     };
     let clients = [
         (build().build().unwrap(), Version::HTTP_2),
         (build().http1_only().build().unwrap(), Version::HTTP_11),
-        (build().tls_version_max(reqwest::tls::Version::TLS_1_2).build().unwrap(), Version::HTTP_2),
+        (
+            build()
+                .tls_version_max(reqwest::tls::Version::TLS_1_2)
+                .build()
+                .unwrap(),
+            Version::HTTP_2,
+        ),
     ];
     for (client, version) in clients {
         let host = Host::with_client(&plane, renewed.clone(), client);
@@ -99,13 +118,23 @@ async fn only_as_many_hosts_fetch_at_once_as_the_policy_lets() {
     let plane = start().await;
     let release = plane.find(1).await;
     let policy = json!({"policy": {"fetches_max": 1, "lost_after_seconds": 300}});
-    let set = plane.request(reqwest::Method::PUT, "/v1/policy").header("idempotency-key", "a").json(&policy);
+    let set = plane
+        .request(reqwest::Method::PUT, "/v1/policy")
+        .header("idempotency-key", "a")
+        .json(&policy);
     assert_eq!(set.send().await.unwrap().status(), StatusCode::OK);
     let mut wanting = serde_json::to_value(beat(0)).unwrap();
     wanting["wants"] = json!([release.to_string()]);
     let mut granted = 0;
     for name in ["host-a", "host-b", "host-c"] {
-        let answer: Value = plane.host(name).await.post("heartbeat", &wanting).await.json().await.unwrap();
+        let answer: Value = plane
+            .host(name)
+            .await
+            .post("heartbeat", &wanting)
+            .await
+            .json()
+            .await
+            .unwrap();
         granted += answer["may_fetch"].as_array().map_or(0, Vec::len);
     }
     assert_eq!(granted, 1);

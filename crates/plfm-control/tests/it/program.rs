@@ -7,7 +7,10 @@ use std::process::{Child, Command, Output, Stdio};
 
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plfm-control"));
-    command.env_remove("PLFM_LOG").env_remove("NOTIFY_SOCKET").stdin(Stdio::null());
+    command
+        .env_remove("PLFM_LOG")
+        .env_remove("NOTIFY_SOCKET")
+        .stdin(Stdio::null());
     command
 }
 
@@ -18,7 +21,15 @@ pub fn output(args: &[&str]) -> Output {
 /// Makes a control plane in a directory. The first admin's token.
 pub fn init(dir: &Path) -> String {
     let dir = dir.to_str().unwrap();
-    let made = output(&["init", "--data-dir", dir, "--name", "localhost", "--name", "127.0.0.1"]);
+    let made = output(&[
+        "init",
+        "--data-dir",
+        dir,
+        "--name",
+        "localhost",
+        "--name",
+        "127.0.0.1",
+    ]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     String::from_utf8(made.stdout).unwrap().trim().to_owned()
 }
@@ -37,7 +48,15 @@ impl Program {
 
     pub fn start_with(dir: &Path, change: impl FnOnce(&mut Command)) -> Self {
         let mut serve = command();
-        serve.args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--log-json", "--data-dir"]);
+        serve.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--metrics-listen",
+            "127.0.0.1:0",
+            "--log-json",
+            "--data-dir",
+        ]);
         serve.arg(dir).stdout(Stdio::null()).stderr(Stdio::piped());
         change(&mut serve);
         let mut process = serve.spawn().unwrap();
@@ -49,7 +68,9 @@ impl Program {
             log.lock().unwrap().push_str(&format!("{line}\n"));
             let said: serde_json::Value = serde_json::from_str(&line).unwrap();
             if said["fields"]["message"] == "ready" {
-                address = said["fields"]["address"].as_str().map(|text| text.parse().unwrap());
+                address = said["fields"]["address"]
+                    .as_str()
+                    .map(|text| text.parse().unwrap());
                 break;
             }
         }
@@ -60,7 +81,11 @@ impl Program {
             }
         });
         let address = address.unwrap_or_else(|| panic!("it did not start: {}", log.lock().unwrap()));
-        Self { process, address, log }
+        Self {
+            process,
+            address,
+            log,
+        }
     }
 
     pub fn url(&self, path: &str) -> String {

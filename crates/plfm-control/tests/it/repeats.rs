@@ -7,17 +7,23 @@ use serde_json::{Value, json};
 use crate::plane::{Plane, csr, problem, start};
 
 async fn post(plane: &Plane, key: &str, path: &str, body: &Value) -> Response {
-    plane.request(Method::POST, path).header("idempotency-key", key).json(body).send().await.unwrap()
+    plane
+        .request(Method::POST, path)
+        .header("idempotency-key", key)
+        .json(body)
+        .send()
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
 async fn the_same_request_gets_the_same_answer_and_happens_once() {
     let plane = start().await;
-    let release = plane.find(1).await.to_string();
+    let (release, other) = (plane.find(1).await.to_string(), plane.find(2).await.to_string());
     let enroll = json!({"host_name": "host-a"});
     let cases = [
         ("/v1/kernels/set-default", json!({"release": release})),
-        ("/v1/kernels/block", json!({"release": release, "reason": "x"})),
+        ("/v1/kernels/block", json!({"release": other, "reason": "x"})),
         ("/v1/tokens", json!({"name": "x", "role": "operator"})),
         ("/v1/enrollment-tokens", enroll),
     ];
@@ -30,7 +36,11 @@ async fn the_same_request_gets_the_same_answer_and_happens_once() {
         assert_eq!(plane.head().await, before + 1);
         let again = post(&plane, &key, path, body).await;
         assert_eq!(again.status(), StatusCode::OK);
-        assert_eq!(again.text().await.unwrap(), first, "with the same secret, if there is one");
+        assert_eq!(
+            again.text().await.unwrap(),
+            first,
+            "with the same secret, if there is one"
+        );
         assert_eq!(plane.head().await, before + 1, "{path}");
         let mut other = body.clone();
         other["reason"] = json!("another");
@@ -40,7 +50,12 @@ async fn the_same_request_gets_the_same_answer_and_happens_once() {
         if path.starts_with("/v1/enrollment") {
             other = json!({"host_name": "host-b"});
         }
-        problem(post(&plane, &key, path, &other).await, 409, "idempotency_key_reused").await;
+        problem(
+            post(&plane, &key, path, &other).await,
+            409,
+            "idempotency_key_reused",
+        )
+        .await;
     }
 }
 
@@ -65,9 +80,21 @@ async fn a_key_is_one_principals_own() {
     let plane = start().await;
     let operator = plane.token("admin").await;
     let body = json!({"host_name": "host-a"});
-    let one = post(&plane, "same", "/v1/enrollment-tokens", &body).await.text().await.unwrap();
-    let request = plane.client().post(plane.url("/v1/enrollment-tokens")).bearer_auth(operator);
-    let other = request.header("idempotency-key", "same").json(&body).send().await.unwrap();
+    let one = post(&plane, "same", "/v1/enrollment-tokens", &body)
+        .await
+        .text()
+        .await
+        .unwrap();
+    let request = plane
+        .client()
+        .post(plane.url("/v1/enrollment-tokens"))
+        .bearer_auth(operator);
+    let other = request
+        .header("idempotency-key", "same")
+        .json(&body)
+        .send()
+        .await
+        .unwrap();
     assert_ne!(one, other.text().await.unwrap());
 }
 
@@ -80,7 +107,11 @@ async fn of_two_who_expect_the_same_generation_one_is_refused() {
         let plane = &plane;
         async move { plane.post("/v1/kernels/set-default", &body).await }
     });
-    let mut statuses: Vec<u16> = futures_util::future::join_all(tries).await.iter().map(|answer| answer.status().as_u16()).collect();
+    let mut statuses: Vec<u16> = futures_util::future::join_all(tries)
+        .await
+        .iter()
+        .map(|answer| answer.status().as_u16())
+        .collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 409]);
     assert_eq!(plane.get_json("/v1/fleet").await["target"]["generation"], 1);
@@ -90,7 +121,10 @@ async fn of_two_who_expect_the_same_generation_one_is_refused() {
 async fn an_enrollment_token_is_for_one_host_which_may_ask_again_with_the_same_key() {
     let plane = start().await;
     let token = plane.enrollment_token().await.token;
-    let (key, other) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+    let (key, other) = (
+        rcgen::KeyPair::generate().unwrap(),
+        rcgen::KeyPair::generate().unwrap(),
+    );
     let enroll = async |key: &rcgen::KeyPair| plane.enroll(&token, "host-a", &csr(key)).await;
     let first: EnrolledHost = enroll(&key).await.json().await.unwrap();
     let again: EnrolledHost = enroll(&key).await.json().await.unwrap();
@@ -109,6 +143,19 @@ async fn of_many_hosts_with_one_token_one_enrols() {
         plane.enroll(&token, "host-a", &csr(&key)).await.status()
     });
     let statuses = futures_util::future::join_all(tries).await;
-    assert_eq!(statuses.iter().filter(|status| **status == StatusCode::OK).count(), 1, "{statuses:?}");
-    assert_eq!(statuses.iter().filter(|status| **status == StatusCode::UNAUTHORIZED).count(), 5);
+    assert_eq!(
+        statuses
+            .iter()
+            .filter(|status| **status == StatusCode::OK)
+            .count(),
+        1,
+        "{statuses:?}"
+    );
+    assert_eq!(
+        statuses
+            .iter()
+            .filter(|status| **status == StatusCode::UNAUTHORIZED)
+            .count(),
+        5
+    );
 }
