@@ -1,9 +1,12 @@
 //! What all requests share: the cache, the backend, and the instances.
 
+mod control;
+mod observe;
 mod registry;
 mod releases;
 mod retention;
 mod scrub;
+mod selection;
 mod trusted_keys;
 
 use std::collections::BTreeMap;
@@ -19,8 +22,11 @@ use plfm_vmm::tap::TapSupport;
 use plfm_vmm::{Accelerator, Backend};
 use tracing::{info, warn};
 
+use self::control::Control;
 use self::registry::RegistryLink;
-use crate::instance::{self, BootPlan, Command, Handle, Setting};
+use self::selection::Wanted;
+use crate::instance::{self, BootPlan, Chosen, Command, Handle, Setting};
+use crate::metrics::Metrics;
 use crate::problem::{ApiError, chain};
 use crate::settings::Settings;
 
@@ -28,6 +34,7 @@ use crate::settings::Settings;
 const PROTOCOLS: [Protocol; 1] = [Protocol(plfm_guest_protocol::PROTOCOL)];
 /// How many instances may run at once.
 const INSTANCES_MAX: usize = 256;
+
 /// The agent. Cheap to clone.
 #[derive(Clone)]
 pub struct Agent(Arc<Shared>);
@@ -39,6 +46,8 @@ struct Shared {
     tap: TapSupport,
     instances: Mutex<BTreeMap<String, Handle>>,
     registry: Option<RegistryLink>,
+    control: Option<Control>,
+    metrics: Metrics,
     /// Held while the file of what must stay is changed.
     wishes: Mutex<()>,
     /// Held while the trusted keys are replaced: what was delivered first must not come last.
@@ -52,6 +61,7 @@ impl Agent {
         make_private_dir(&settings.instances_dir())?;
         make_private_dir(&settings.run_dir)?;
         let registry = RegistryLink::open(&settings)?;
+        let control = Control::open(&settings)?;
         let trust = Trust {
             keyring: trusted_keys::load(&settings, registry.as_ref())?,
             channel: settings.channel.clone(),
@@ -71,7 +81,7 @@ impl Agent {
             network = network_note(&settings, tap).unwrap_or("on"),
             "host"
         );
-        let instances = instance::recover(&settings.instances_dir()).await;
+        let (instances, control) = recover(&settings, control).await?;
         let shared = Shared {
             settings,
             cache,
@@ -79,10 +89,18 @@ impl Agent {
             tap,
             instances: Mutex::new(instances),
             registry,
+            control,
+            metrics: Metrics::new(agent_version()),
             wishes: Mutex::default(),
             trusting: Mutex::default(),
         };
-        Ok(Self(Arc::new(shared)))
+        let agent = Self(Arc::new(shared));
+        // The last target may name what was installed since, or not be carried out to its end.
+        let settling = agent.clone();
+        blocking(move || settling.settle_default())
+            .await
+            .map_err(|error| anyhow::anyhow!("{error}"))?;
+        Ok(agent)
     }
 
     pub fn settings(&self) -> &Settings {
@@ -98,11 +116,23 @@ impl Agent {
             network: network_note(&self.0.settings, self.0.tap)
                 .unwrap_or("on")
                 .to_owned(),
+            control: self.control_link(),
         }
     }
 
     /// Creates an instance and starts it.
     pub async fn create(&self, request: CreateInstance) -> Result<Instance, ApiError> {
+        let created = self.try_create(request).await;
+        self.note_refusal(&created);
+        created
+    }
+
+    async fn try_create(&self, request: CreateInstance) -> Result<Instance, ApiError> {
+        if self.control().is_some_and(Control::is_draining) {
+            let detail = "this host takes no new instances: the control plane drains it";
+            return Err(ApiError::conflict("host_draining", detail)
+                .hint("run it on another host, or have an operator end the draining"));
+        }
         if self
             .list()
             .iter()
@@ -131,10 +161,20 @@ impl Agent {
         let (agent, dns) = (self.clone(), self.0.settings.dns.clone());
         let plan = blocking(move || {
             let started = std::time::Instant::now();
-            let (release, reason) = agent.choose_release(request.release.as_deref())?;
-            BootPlan::new(&release, reason, request, dns, started)
+            let id = ulid::Ulid::generate().to_string();
+            let wanted = Wanted {
+                id: &id,
+                name: request.name.as_deref(),
+                release: request.release.as_deref(),
+            };
+            let (release, selection) = agent.choose_release(wanted)?;
+            let chosen = Chosen { release, selection };
+            BootPlan::new(id, chosen, request, dns, started)
         })
         .await??;
+        self.0
+            .metrics
+            .verified(std::time::Duration::from_micros(plan.verify_us));
         let settings = &self.0.settings;
         let id = plan.id.clone();
         let setting = Setting {
@@ -144,6 +184,7 @@ impl Agent {
             prefix: settings.instance_prefix,
             no_network,
             emulated: is_emulated(&self.0.backend),
+            on_boot: self.boot_listener(),
         };
         let (handle, view, task) = instance::spawn(plan, setting);
         self.instances().insert(id, handle);
@@ -162,7 +203,36 @@ impl Agent {
         self.instances().retain(|id, _| !surplus.contains(id));
         let dir = self.0.settings.instances_dir();
         // Without a runtime there is nobody left to clean up for; the next start does it.
-        let _ = blocking(move || surplus.iter().for_each(|id| instance::forget(&dir.join(id)))).await;
+        let agent = self.clone();
+        let _ = blocking(move || {
+            surplus.iter().for_each(|id| instance::forget(&dir.join(id)));
+            if let Some(control) = agent.control().filter(|_| !surplus.is_empty()) {
+                control.forget_records(&dir);
+            }
+        })
+        .await;
+    }
+
+    /// Takes each boot that is over, well or not, once its record is on disk.
+    fn boot_listener(&self) -> instance::BootListener {
+        let agent = self.clone();
+        Arc::new(move |instance: &Instance| {
+            if let Some(report) = &instance.boot {
+                agent.0.metrics.booted(report);
+            }
+            if let Some(control) = agent.control() {
+                control.count_boots([instance]);
+            }
+        })
+    }
+
+    /// Counts a refusal of a release, which is what a wrong key or wrong bytes look like.
+    pub(crate) fn note_refusal<T>(&self, result: &Result<T, ApiError>) {
+        if let Err(error) = result
+            && error.is_refusal()
+        {
+            self.0.metrics.refused(error.code());
+        }
     }
 
     fn instances(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Handle>> {
@@ -210,7 +280,14 @@ impl Agent {
         let dir = self.0.settings.instances_dir().join(&view.id);
         tokio::fs::remove_dir_all(&dir).await.map_err(|error| {
             ApiError::internal("disk_error", format!("cannot remove {}: {error}", dir.display()))
+        })?;
+        let agent = self.clone();
+        blocking(move || {
+            if let Some(control) = agent.control() {
+                control.forget_records(&agent.0.settings.instances_dir());
+            }
         })
+        .await
     }
 
     /// Stops all instances, and waits until they are.
@@ -231,6 +308,32 @@ impl Agent {
                 .await;
         }
     }
+}
+
+/// What earlier agents left of instances. Boots that were not counted yet are, before any record is forgotten.
+async fn recover(
+    settings: &Settings,
+    control: Option<Control>,
+) -> anyhow::Result<(BTreeMap<String, Handle>, Option<Control>)> {
+    let dir = settings.instances_dir();
+    let recovered = blocking(move || {
+        let count = |records: &[Instance]| {
+            if let Some(control) = &control {
+                control.count_boots(records);
+            }
+        };
+        let instances = instance::recover(&dir, count);
+        if let Some(control) = &control {
+            control.forget_records(&dir);
+        }
+        (instances, control)
+    });
+    recovered.await.map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// Chance, for whatever must not happen everywhere at once.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or(0)
 }
 
 /// Runs blocking work off the runtime's threads.

@@ -10,9 +10,12 @@ mod verdict;
 
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use plfm_api::Instance;
+use plfm_cache::InstalledRelease;
+use plfm_rollout::selection::Selection;
 use plfm_vmm::{Backend, VsockPath};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
@@ -33,6 +36,15 @@ pub enum Command {
     Signal { signal: String },
 }
 
+/// Takes an instance whose boot is over, well or not, once its record is on disk. Once for each instance. May block.
+pub type BootListener = Arc<dyn Fn(&Instance) + Send + Sync>;
+
+/// What an instance boots, and why.
+pub struct Chosen {
+    pub release: InstalledRelease,
+    pub selection: Selection,
+}
+
 /// Where and on what an instance runs.
 pub struct Setting {
     /// Its directory, for what outlives the VM.
@@ -46,6 +58,8 @@ pub struct Setting {
     pub no_network: Option<&'static str>,
     /// Whether the guest's instructions are emulated: everything takes longer then.
     pub emulated: bool,
+    /// Who is told how the boot went.
+    pub on_boot: BootListener,
 }
 
 /// How others see and reach an instance. Cheap to clone.

@@ -1,32 +1,12 @@
-//! The host daemon: verified releases in, microVMs out.
-//!
-//! ```text
-//! server  ──>  agent  ──>  instance (one task each)  ──>  plfm-vmm
-//!  HTTP          │              ├── plan      what to boot, from an installed release only
-//!  over a        │              ├── prepare   directory, scratch disk, sockets, tap
-//!  Unix          v              ├── conversation  with guest init
-//!  socket     plfm-cache        └── output    what the workload writes
-//! ```
-//!
-//! Invariants: nothing boots but an installed release whose bytes were verified just now; one task owns an
-//! instance's state; an exit is on disk before the instance counts as stopped; secrets and environment values are
-//! in memory only.
-
-mod agent;
-mod durable;
-mod instance;
-mod network;
-mod problem;
-mod server;
-mod settings;
+//! The host daemon as a process: its arguments, its logs, its signals.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tracing::{error, info};
-
-use crate::settings::Settings;
+use plfm_agent::{Settings, Signals};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::error;
 
 fn main() -> ExitCode {
     let settings = Settings::parse();
@@ -40,7 +20,7 @@ fn main() -> ExitCode {
     } else {
         logs.init()
     }
-    if let Err(error) = forbid_core_files() {
+    if let Err(error) = plfm_agent::forbid_core_files() {
         error!("cannot forbid core files: {error}");
         return ExitCode::FAILURE;
     }
@@ -60,50 +40,29 @@ fn main() -> ExitCode {
     }
 }
 
-/// Secrets are in this process's memory and in its VMs', so neither it nor a program that it starts leaves a core file.
-///
-/// The limit is 1 byte, not 0: less than any core file has, and the one value at which the kernel does not start the
-/// program of a `core_pattern` with a pipe either, for which it ignores the limit otherwise (`fs/coredump.c`).
-/// `PR_SET_DUMPABLE` would do the same, but takes `/proc/<pid>/fd` away from a VMM that does not run as root, and that is
-/// how it opens the verified images.
-fn forbid_core_files() -> std::io::Result<()> {
-    use rustix::process::{Resource, Rlimit, setrlimit};
-    let limit = Rlimit {
-        current: Some(1),
-        maximum: Some(1),
-    };
-    Ok(setrlimit(Resource::Core, limit)?)
-}
-
 async fn run(settings: Settings) -> anyhow::Result<()> {
-    let agent = agent::Agent::start(settings).await?;
-    let listener = server::listen(agent.settings())?;
-    info!(socket = %agent.settings().socket().display(), "ready");
+    let signals = Signals::default();
     let background = [
-        tokio::spawn(reload_on_hangup(agent.clone())),
-        tokio::spawn(agent.clone().follow_registry()),
-        tokio::spawn(agent.clone().scrub_now_and_then()),
+        tokio::spawn(reload_on_hangup(signals.clone())),
+        tokio::spawn(end_when_told(signals.clone())),
     ];
-    server::serve(listener, agent.clone(), shutdown_signal()).await?;
+    let ended = plfm_agent::run(settings, signals).await;
     background.iter().for_each(tokio::task::JoinHandle::abort);
-    info!("stopping all instances");
-    agent.stop_all().await;
-    Ok(())
+    ended
 }
 
 /// SIGHUP: read the keyring again.
-async fn reload_on_hangup(agent: agent::Agent) {
-    use tokio::signal::unix::{SignalKind, signal};
+async fn reload_on_hangup(signals: Signals) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         return;
     };
     while hangup.recv().await.is_some() {
-        agent.reload_keyring();
+        signals.reload.notify_one();
     }
 }
 
-async fn shutdown_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
+/// SIGTERM and SIGINT: end.
+async fn end_when_told(signals: Signals) {
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return std::future::pending().await;
@@ -112,4 +71,5 @@ async fn shutdown_signal() {
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
+    signals.shutdown.cancel();
 }

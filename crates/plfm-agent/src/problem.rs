@@ -65,6 +65,11 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, detail)
     }
 
+    /// Whether a release is not to be trusted, or not for this host.
+    pub fn is_refusal(&self) -> bool {
+        self.status == StatusCode::FORBIDDEN
+    }
+
     /// The stable code.
     pub fn code(&self) -> &'static str {
         self.code

@@ -2,6 +2,7 @@
 
 mod exec;
 mod instances;
+mod metrics;
 mod releases;
 
 use std::future::Future;
@@ -12,12 +13,14 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use plfm_api::Host;
+use plfm_api::{ControlLink, Host};
 use tokio::net::UnixListener;
 
 use crate::agent::Agent;
 use crate::problem::ApiError;
 use crate::settings::Settings;
+
+pub use metrics::serve_metrics;
 
 /// Largest request body, in bytes: secrets of 256 KiB, and everything else around them.
 const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -49,6 +52,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let router = Router::new()
         .route("/v1/host", get(host))
+        .route("/v1/control", get(control))
         .route("/v1/releases", get(releases::list).post(releases::install))
         .route("/v1/releases/current", post(releases::set_current))
         .route("/v1/releases/fetch", post(releases::fetch))
@@ -79,6 +83,13 @@ pub async fn serve(
 
 async fn host(State(agent): State<Agent>) -> Json<Host> {
     Json(agent.host())
+}
+
+async fn control(State(agent): State<Agent>) -> Result<Json<ControlLink>, ApiError> {
+    agent.control_link().map(Json).ok_or_else(|| {
+        ApiError::conflict("no_control", "this agent is told of no control plane")
+            .hint("start it with --control URL and --control-ca FILE")
+    })
 }
 
 async fn unknown() -> ApiError {

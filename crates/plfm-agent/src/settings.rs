@@ -1,12 +1,13 @@
 //! What the agent is told at its start.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Parser;
 use plfm_registry::fetch::Mirror;
 use plfm_release::Channel;
 use plfm_vmm::AcceleratorChoice;
+use reqwest::Url;
 
 /// The host daemon of plfm: installs verified releases and boots instances from them.
 #[derive(Debug, Clone, Parser)]
@@ -33,6 +34,21 @@ pub struct Settings {
     /// The one channel whose releases this host takes.
     #[arg(long, env = "PLFM_CHANNEL", default_value = "production")]
     pub channel: Channel,
+    /// The control plane: an https:// address. Without one the host goes by what is done on it
+    #[arg(long, env = "PLFM_CONTROL", value_name = "URL", requires = "control_ca")]
+    pub control: Option<Url>,
+    /// What the control plane's certificate is trusted by: PEM. Nothing else is
+    #[arg(long, env = "PLFM_CONTROL_CA", value_name = "FILE")]
+    pub control_ca: Option<PathBuf>,
+    /// An enrollment token, for a host that has no certificate yet or whose certificate is over; read again until it works
+    #[arg(long, env = "PLFM_ENROLL_TOKEN_FILE", value_name = "FILE")]
+    pub enroll_token_file: Option<PathBuf>,
+    /// What people call this host; the machine's host name, unless told otherwise
+    #[arg(long, env = "PLFM_HOST_NAME", value_name = "NAME")]
+    pub host_name: Option<String>,
+    /// Where metrics can be read: /metrics, /healthz and /readyz over HTTP; nowhere, unless told
+    #[arg(long, env = "PLFM_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
     /// What runs the guests' instructions: auto (KVM where the processor has it), kvm or tcg (emulation).
     #[arg(long, env = "PLFM_ACCELERATOR", default_value = "auto")]
     pub accelerator: AcceleratorChoice,

@@ -1,4 +1,8 @@
+use jiff::Timestamp;
+use plfm_release::ReleaseId;
 use serde::{Deserialize, Serialize};
+
+use crate::control::{Generation, HostId};
 
 /// A list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,4 +24,58 @@ pub struct Host {
     pub vmm: String,
     /// Whether instances can have a network interface; if not, why.
     pub network: String,
+    /// The link to the control plane, if the agent was told of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlLink>,
+}
+
+/// An agent's link to its control plane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlLink {
+    /// Where the control plane is.
+    pub url: String,
+    /// What people call the host.
+    pub host_name: String,
+    /// The host's id; none before it has enrolled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostId>,
+    /// Whether the last request was answered.
+    pub connected: bool,
+    /// When one was answered last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_contact: Option<Timestamp>,
+    /// What went wrong last, until it goes right again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<ControlProblem>,
+    /// The generation of the target that the host goes by; 0 before its first.
+    pub generation: Generation,
+    /// What that target makes the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<ReleaseId>,
+    /// When the host's certificate ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_not_after: Option<Timestamp>,
+    /// Whether releases may be fetched now, for people: `open`, `open until …`, `closed until …`.
+    pub window: String,
+    /// What the target names and the host does not have yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<ReleaseId>,
+    /// Whether the host takes no new instances.
+    pub draining: bool,
+    /// Boots that the control plane has not acknowledged yet.
+    pub unreported_boots: u64,
+}
+
+/// What went wrong between an agent and its control plane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlProblem {
+    /// Stable code.
+    pub code: String,
+    /// For people.
+    pub detail: String,
+    /// One thing to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// When.
+    pub at: Timestamp,
 }

@@ -14,6 +14,10 @@ pub const SCRATCH_MIB_DEFAULT: u32 = 512;
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateInstance {
+    /// What people call it, and what a release is pinned to: 1 to 63 of `a-z`, `0-9`, `-` and `.`. Names need not be
+    /// unique: a pin holds for all instances that have its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The customer's root disk: an ext4, erofs or squashfs image, absolute path. Never written.
     pub root_disk: String,
     /// Size of the scratch disk that is made for it, in MiB.
@@ -42,7 +46,7 @@ pub struct CreateInstance {
     /// Memory and processors.
     #[serde(default)]
     pub resources: Resources,
-    /// The release to boot, by id or abbreviation; the current one, if absent.
+    /// The release to boot, by id or abbreviation; if absent, what the control plane and the host choose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
 }
@@ -238,12 +242,18 @@ pub struct InstanceExit {
 pub struct Instance {
     /// Its id, a ULID.
     pub id: String,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Where it is in its life.
     pub state: InstanceState,
     /// The release it boots.
     pub release: ReleaseId,
-    /// Why this release: `current` or `requested`.
+    /// Why this release: `requested`, `pinned`, `canary`, `default` or `current`.
     pub release_reason: String,
+    /// The same for people, with what was passed over for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<String>,
     /// Program and arguments.
     pub argv: Vec<String>,
     /// When it was created.

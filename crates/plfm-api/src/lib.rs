@@ -5,6 +5,7 @@
 //! | | | |
 //! |---|---|---|
 //! | `GET /v1/host` | | [`Host`] |
+//! | `GET /v1/control` | | [`ControlLink`] |
 //! | `GET /v1/releases` | | [`Items`] of [`Release`] |
 //! | `POST /v1/releases` | [`InstallRelease`] | [`Release`] |
 //! | `POST /v1/releases/current` | [`SetCurrentRelease`] | [`Release`] |
@@ -29,7 +30,7 @@ mod problem;
 mod release;
 mod report;
 
-pub use host::{Host, Items};
+pub use host::{ControlLink, ControlProblem, Host, Items};
 pub use instance::{
     CreateInstance, Instance, InstanceExit, InstanceState, NetworkMode, Resources, Rlimit,
     SCRATCH_MIB_DEFAULT, SecretsOwner, SignalInstance, StopInstance, Volume, VolumeMode, Workload,
@@ -39,7 +40,7 @@ pub use release::{
     AvailableRelease, Collected, FetchRelease, Fetching, InstallRelease, PinRelease, Registry,
     RegistryProblem, Release, ReleaseState, SetCurrentRelease,
 };
-pub use report::{BootOutcome, BootReport, HostTimings, StageTiming};
+pub use report::{BootOutcome, BootReport, Counted, HostTimings, StageTiming};
 
 /// The protocol that an exec request asks to upgrade its connection to.
 pub const EXEC_UPGRADE: &str = "plfm-exec";

@@ -2,7 +2,7 @@ use plfm_release::ReleaseId;
 use serde::{Deserialize, Serialize};
 
 /// How a boot went: what a release is judged by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BootOutcome {
     /// The workload runs.
@@ -37,6 +37,30 @@ impl BootOutcome {
             Self::Cancelled => "cancelled",
         }
     }
+
+    /// Whether a boot that ended so speaks for its release, against it, or not at all.
+    pub fn counts(self) -> Counted {
+        match self {
+            Self::Ready => Counted::Success,
+            Self::Failed
+            | Self::HandshakeTimeout
+            | Self::VmmFailed
+            | Self::ProtocolMismatch
+            | Self::KernelPanic => Counted::Failure,
+            Self::CustomerFailure | Self::Cancelled => Counted::Not,
+        }
+    }
+}
+
+/// What a boot says about its release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// It works.
+    Success,
+    /// It does not.
+    Failure,
+    /// Nothing: somebody else's doing.
+    Not,
 }
 
 /// When a stage of guest init ran, in microseconds since the guest's kernel started.
@@ -77,6 +101,12 @@ pub struct HostTimings {
 pub struct BootReport {
     /// The release that was booted.
     pub release: ReleaseId,
+    /// Why this release: `requested`, `pinned`, `canary`, `default` or `current`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_reason: Option<String>,
+    /// The same for people, with what was passed over for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<String>,
     /// How it went.
     pub outcome: BootOutcome,
     /// The stage that failed.
@@ -99,4 +129,23 @@ pub struct BootReport {
     /// What guest init took when it was ready, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_init_rss_bytes: Option<u64>,
+}
+
+impl BootReport {
+    /// From the VM's start to ready, in milliseconds; none of a boot that did not become ready.
+    pub fn ready_ms(&self) -> Option<u64> {
+        match self.outcome {
+            BootOutcome::Ready => {
+                let (started, settled) = (self.host.started_us?, self.host.settled_us?);
+                Some(settled.saturating_sub(started) / 1_000)
+            }
+            BootOutcome::Failed
+            | BootOutcome::HandshakeTimeout
+            | BootOutcome::VmmFailed
+            | BootOutcome::ProtocolMismatch
+            | BootOutcome::KernelPanic
+            | BootOutcome::CustomerFailure
+            | BootOutcome::Cancelled => None,
+        }
+    }
 }

@@ -1,5 +1,14 @@
 //! Pure decisions about releases. The caller gathers the facts and carries the decision out.
 //!
-//! Invariant: no I/O, no clock, no randomness. Whatever time matters is among the facts.
+//! | | decides |
+//! |---|---|
+//! | [`selection`] | what a new instance boots |
+//! | [`window`] | whether releases may be fetched now, and if not, from when on |
+//! | [`retention`] | which releases a host keeps |
+//!
+//! Invariant: no I/O, no clock, no randomness. Whatever time matters is among the facts; the rules of time zones are
+//! compiled in.
 
 pub mod retention;
+pub mod selection;
+pub mod window;

@@ -4,7 +4,7 @@
 //! whatever somebody needs:
 //!
 //! ```text
-//! kept = the last n  +  what instances run  +  the current one  +  the way back  +  what is pinned
+//! kept = the last n  +  what instances run  +  the current one  +  the way back  +  what is pinned  +  the target's
 //! ```
 //!
 //! Invariants, each a property test:
@@ -47,6 +47,8 @@ pub struct InUse {
     pub rollback_target: Option<ReleaseId>,
     /// What somebody wants to stay, for an instance or for a reason of their own.
     pub pinned: BTreeSet<ReleaseId>,
+    /// What the control plane's target names: what would be fetched again at once if it went.
+    pub targeted: BTreeSet<ReleaseId>,
     /// How many are kept for their age alone. [`LAST_RELEASES`] by default.
     pub last: usize,
 }
@@ -58,6 +60,7 @@ impl Default for InUse {
             current: None,
             rollback_target: None,
             pinned: BTreeSet::new(),
+            targeted: BTreeSet::new(),
             last: LAST_RELEASES,
         }
     }
@@ -67,7 +70,7 @@ impl InUse {
     /// Every release that somebody uses, installed or not, whatever its age.
     pub fn releases(&self) -> BTreeSet<ReleaseId> {
         let one = [&self.current, &self.rollback_target].into_iter().flatten();
-        let many = self.running.iter().chain(&self.pinned);
+        let many = self.running.iter().chain(&self.pinned).chain(&self.targeted);
         one.chain(many).cloned().collect()
     }
 }
@@ -83,6 +86,8 @@ pub enum Reason {
     RollbackTarget,
     /// Somebody wants it to stay.
     Pinned,
+    /// The control plane's target names it.
+    Targeted,
     /// It is among the last ones; 1 is the newest.
     Recent {
         /// Its place.
@@ -99,6 +104,7 @@ impl fmt::Display for Reason {
             Self::Current => f.write_str("current"),
             Self::RollbackTarget => f.write_str("rollback target"),
             Self::Pinned => f.write_str("pinned"),
+            Self::Targeted => f.write_str("the control plane's target names it"),
             Self::Recent { place, of } => write!(f, "number {place} of the last {of}"),
         }
     }
@@ -167,6 +173,7 @@ fn reasons(release: &ReleaseId, place: usize, in_use: &InUse) -> Vec<Reason> {
             Reason::RollbackTarget,
         ),
         (in_use.pinned.contains(release), Reason::Pinned),
+        (in_use.targeted.contains(release), Reason::Targeted),
         (place <= in_use.last, recent),
     ]
     .into_iter()

@@ -165,8 +165,25 @@ impl Agent {
         })
     }
 
+    /// Why the registry could not be read last, for the control plane. Without what changes from one attempt to the next.
+    pub(super) fn registry_problem(&self) -> Option<String> {
+        let link = self.0.registry.as_ref()?;
+        let problem = link.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        let problem = problem.as_ref()?;
+        Some(format!(
+            "the registry was not read: {} ({})",
+            problem.detail, problem.code
+        ))
+    }
+
     /// Fetches a release and installs it.
     pub async fn fetch(&self, request: FetchRelease) -> Result<Release, ApiError> {
+        let fetched = self.try_fetch(request).await;
+        self.note_refusal(&fetched);
+        fetched
+    }
+
+    async fn try_fetch(&self, request: FetchRelease) -> Result<Release, ApiError> {
         let link = self.link()?;
         let refreshed = self.refresh_registry().await;
         let view = match (refreshed, link.view()) {
@@ -229,7 +246,9 @@ impl Shown {
                 bytes_done,
                 bytes_total,
             };
-            link.fetching().insert(self.id.clone(), fetching);
+            let before = link.fetching().insert(self.id.clone(), fetching);
+            let before = before.map_or(0, |fetching| fetching.bytes_done);
+            self.agent.0.metrics.downloaded(bytes_done.saturating_sub(before));
         }
     }
 }
@@ -263,7 +282,7 @@ fn find_listed(view: &TrustedView, text: &str) -> Result<ReleaseId, ApiError> {
 /// Every host for itself, a tenth earlier or later, so that a fleet does not come at once.
 fn spread(seconds: u64) -> Duration {
     let ms = seconds.saturating_mul(1_000).max(100);
-    let share = getrandom::u64().unwrap_or(0) % (ms / 5 + 1);
+    let share = super::random() % (ms / 5 + 1);
     Duration::from_millis(ms - ms / 10 + share)
 }
 

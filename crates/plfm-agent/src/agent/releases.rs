@@ -19,6 +19,12 @@ type Open<'a> = &'a mut dyn FnMut(&Artifact) -> std::io::Result<Box<dyn std::io:
 impl Agent {
     /// Verifies and installs the release in `directory`. Blocking.
     pub fn install(&self, directory: &Path, make_current: bool) -> Result<Release, ApiError> {
+        let installed = self.try_install(directory, make_current);
+        self.note_refusal(&installed);
+        installed
+    }
+
+    fn try_install(&self, directory: &Path, make_current: bool) -> Result<Release, ApiError> {
         let bytes = read_bounded(&directory.join("manifest.json"), MANIFEST_BYTES_MAX as u64 + 1).map_err(
             |error| {
                 ApiError::invalid(
@@ -60,6 +66,8 @@ impl Agent {
         if make_current {
             self.make_current(&release)?;
         }
+        // It may be what the control plane waits for.
+        self.settle_default();
         let id = release.id().clone();
         let described = self.describe(id.clone(), Ok(release), &self.retention()?);
         self.collect_after(&id);
@@ -78,7 +86,7 @@ impl Agent {
         Ok(self.describe(id.clone(), self.0.cache.get(id), &self.retention()?))
     }
 
-    fn make_current(&self, release: &InstalledRelease) -> Result<(), ApiError> {
+    pub(super) fn make_current(&self, release: &InstalledRelease) -> Result<(), ApiError> {
         // The way back is on disk first: from the switch on, it must not be collected.
         self.note_way_back(release.id())?;
         self.0
@@ -176,24 +184,5 @@ impl Agent {
             .hint("see `plfm release list`, or install it with `plfm release install DIR`")
         })?;
         release.map_err(|error| cache_error(error.code(), &error))
-    }
-
-    pub(super) fn choose_release(
-        &self,
-        requested: Option<&str>,
-    ) -> Result<(InstalledRelease, &'static str), ApiError> {
-        if let Some(text) = requested {
-            return Ok((self.find_release(text)?, "requested"));
-        }
-        let current = self
-            .0
-            .cache
-            .current()
-            .map_err(|error| cache_error(error.code(), &error))?;
-        let release = current.ok_or_else(|| {
-            ApiError::conflict("no_current_release", "this host has no current release to boot")
-                .hint("install one with `plfm release install DIR --current`")
-        })?;
-        Ok((release, "current"))
     }
 }

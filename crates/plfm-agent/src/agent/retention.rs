@@ -96,6 +96,7 @@ impl Agent {
             current,
             rollback_target: way_back,
             pinned,
+            targeted: self.control().map(super::Control::named).unwrap_or_default(),
             ..InUse::default()
         })
     }
@@ -151,6 +152,9 @@ impl Agent {
             .cache
             .gc(&remove, &in_use.releases())
             .map_err(|error| cache_error(error.code(), &error))?;
+        if !removal.removed.is_empty() {
+            self.forget_metrics();
+        }
         let kept = removal.kept.iter();
         Ok(Collected {
             kept: kept

@@ -14,12 +14,15 @@ use plfm_guest_protocol::{
 use plfm_release::KernelFormat;
 use plfm_vmm::{Disk, DiskAccess};
 
-use super::Setting;
+use super::{Chosen, Setting};
 use crate::network::{GATEWAY, MTU, instance_address};
 use crate::problem::{ApiError, chain};
+use plfm_rollout::selection::Selection;
 
 /// Volumes of one instance, at most: the machine's slots, less those of root and scratch disk.
 const VOLUMES_MAX: usize = 3;
+/// Longest name of an instance, in bytes.
+const NAME_MAX: usize = 63;
 const MEMORY_MIB: std::ops::RangeInclusive<u32> = 64..=65_536;
 const SCRATCH_MIB: std::ops::RangeInclusive<u32> = 8..=1_048_576;
 /// No address has a longer text.
@@ -31,13 +34,16 @@ const TOO_LARGE: &str = "program, environment, secrets and volumes together have
 pub struct BootPlan {
     pub id: String,
     pub release: InstalledRelease,
-    pub release_reason: &'static str,
+    /// Why this one.
+    pub selection: Selection,
     /// The verified files: these descriptors boot, not paths.
     pub pair: OpenPair,
     pub request: CreateInstance,
     pub created_at: Timestamp,
     /// When the request came: host timings count from here.
     pub started: Instant,
+    /// What it took to verify the release's files, in microseconds.
+    pub verify_us: u64,
     pub timings: HostTimings,
     pub address_suffix: [u8; 8],
     /// Resolvers of the instance.
@@ -47,8 +53,8 @@ pub struct BootPlan {
 impl BootPlan {
     /// Checks the request and opens the release, verifying its bytes. Blocking.
     pub fn new(
-        release: &InstalledRelease,
-        release_reason: &'static str,
+        id: String,
+        Chosen { release, selection }: Chosen,
         request: CreateInstance,
         dns: Vec<std::net::IpAddr>,
         started: Instant,
@@ -61,11 +67,11 @@ impl BootPlan {
             );
             return Err(ApiError::invalid("kernel_format_unsupported", detail));
         }
+        let opening = Instant::now();
         let pair = release
             .open()
             .map_err(|error| ApiError::refused(error.code(), &error))?;
-        let verified_us = elapsed_us(started);
-        let ulid = ulid::Ulid::generate();
+        let (verify_us, verified_us) = (elapsed_us(opening), elapsed_us(started));
         let mut address_suffix = [0; 8];
         getrandom::fill(&mut address_suffix).map_err(|error| {
             ApiError::internal(
@@ -74,13 +80,14 @@ impl BootPlan {
             )
         })?;
         let plan = Self {
-            id: ulid.to_string(),
-            release: release.clone(),
-            release_reason,
+            id,
+            release,
+            selection,
             pair,
             request,
             created_at: Timestamp::now(),
             started,
+            verify_us,
             timings: HostTimings {
                 verified_us,
                 ..HostTimings::default()
@@ -107,9 +114,11 @@ impl BootPlan {
     pub fn first_view(&self, setting: &Setting) -> Instance {
         Instance {
             id: self.id.clone(),
+            name: self.request.name.clone(),
             state: InstanceState::Preparing,
             release: self.release.id().clone(),
-            release_reason: self.release_reason.to_owned(),
+            release_reason: self.selection.reason.as_str().to_owned(),
+            selection: Some(self.selection.to_string()),
             argv: self.request.workload.argv.clone(),
             created_at: self.created_at,
             ended_at: None,
@@ -260,6 +269,9 @@ pub fn elapsed_us(start: Instant) -> u64 {
 }
 
 fn check_request(request: &CreateInstance) -> Result<(), ApiError> {
+    if let Some(name) = &request.name {
+        check_name(name)?;
+    }
     check_disk("root disk", &request.root_disk)?;
     if let Some(scratch) = &request.scratch_disk {
         check_disk("scratch disk", scratch)?;
@@ -308,6 +320,19 @@ fn check_request(request: &CreateInstance) -> Result<(), ApiError> {
     Ok(())
 }
 
+fn check_name(name: &str) -> Result<(), ApiError> {
+    let is_fit = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    if (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(is_fit) {
+        Ok(())
+    } else {
+        let shown: String = name.chars().take(NAME_MAX).collect();
+        Err(ApiError::invalid(
+            "name_invalid",
+            format!("the name {shown:?} is not 1 to {NAME_MAX} of a-z, 0-9, - and ."),
+        ))
+    }
+}
+
 fn check_disk(what: &str, path: &str) -> Result<(), ApiError> {
     use std::os::unix::fs::FileTypeExt as _;
     if !path.starts_with('/') {
@@ -336,5 +361,20 @@ fn check_disk(what: &str, path: &str) -> Result<(), ApiError> {
             "disk_invalid",
             format!("the {what} {path} is neither a file nor a block device"),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_and_plain() {
+        for name in ["a", "web-1.example", &"x".repeat(63)] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        for name in ["", "Web", "a_b", "a b", "ä", &"x".repeat(64)] {
+            assert_eq!(check_name(name).unwrap_err().code(), "name_invalid", "{name}");
+        }
     }
 }

@@ -85,18 +85,15 @@ pub fn console_path(dir: &Path, run_dir: &Path) -> PathBuf {
 }
 
 /// Reads the records in `instances_dir`, and ends what an earlier agent left running: this version does not adopt it.
-pub async fn recover(instances_dir: &Path) -> BTreeMap<String, Handle> {
-    let dir = instances_dir.to_owned();
-    let records = tokio::task::spawn_blocking(move || recover_blocking(&dir))
-        .await
-        .unwrap_or_default();
-    records
+/// `each` sees all of them before any is forgotten. Blocking.
+pub fn recover(instances_dir: &Path, each: impl FnOnce(&[Instance])) -> BTreeMap<String, Handle> {
+    recover_records(instances_dir, each)
         .into_iter()
         .map(|(view, dir)| (view.id.clone(), ended_handle(view, &dir)))
         .collect()
 }
 
-fn recover_blocking(instances_dir: &Path) -> Vec<(Instance, PathBuf)> {
+fn recover_records(instances_dir: &Path, each: impl FnOnce(&[Instance])) -> Vec<(Instance, PathBuf)> {
     let Ok(entries) = fs::read_dir(instances_dir) else {
         return Vec::new();
     };
@@ -108,7 +105,9 @@ fn recover_blocking(instances_dir: &Path) -> Vec<(Instance, PathBuf)> {
             None => forget(&dir),
         }
     }
-    let surplus = surplus(kept.iter().map(|(instance, _)| instance));
+    let instances: Vec<Instance> = kept.iter().map(|(instance, _)| instance.clone()).collect();
+    each(&instances);
+    let surplus = surplus(&instances);
     let (forgotten, kept): (Vec<_>, Vec<_>) = kept
         .into_iter()
         .partition(|(instance, _)| surplus.contains(&instance.id));
@@ -246,7 +245,9 @@ mod tests {
             fs::create_dir(&dir).unwrap();
             save(&dir, &record(&format!("{n:03}"), InstanceState::Stopped, Some(n))).unwrap();
         }
-        assert_eq!(recover_blocking(dir.path()).len(), ENDED_KEPT_MAX);
+        let mut seen = 0;
+        let kept = recover_records(dir.path(), |instances| seen = instances.len());
+        assert_eq!((kept.len(), seen), (ENDED_KEPT_MAX, 102));
         let left = |name: &str| dir.path().join(name).exists();
         assert!(!left("000") && !left("001") && left("002") && left("101"));
     }

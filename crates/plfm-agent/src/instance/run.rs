@@ -63,6 +63,8 @@ struct Run {
     timings: HostTimings,
     processes: Vec<ProcessId>,
     tap: Option<String>,
+    /// Whether the boot's end was told.
+    is_boot_told: bool,
     /// When the end is no longer tried to be written, once there is one.
     save_by: Option<Instant>,
 }
@@ -96,6 +98,7 @@ pub async fn run(
         timings,
         processes,
         tap,
+        is_boot_told: false,
         save_by: None,
     };
     run.live().await;
@@ -111,6 +114,7 @@ pub async fn run(
     run.tap = None;
     run.view.state = state;
     run.save_end().await;
+    run.tell_boot().await;
     run.publish.send_replace(run.view.clone());
 }
 
@@ -174,6 +178,8 @@ impl Run {
         );
         self.view.boot = Some(BootReport {
             release: self.plan.release.id().clone(),
+            release_reason: Some(self.view.release_reason.clone()),
+            selection: self.view.selection.clone(),
             outcome,
             stage: stage_name,
             reason,
@@ -224,6 +230,16 @@ impl Run {
             }
             tokio::time::sleep(SAVE_PAUSE).await;
         }
+    }
+
+    /// Tells how the boot went, once. Its record is on disk by now; an agent that dies in between finds it there.
+    async fn tell_boot(&mut self) {
+        if self.is_boot_told || self.view.boot.is_none() {
+            return;
+        }
+        self.is_boot_told = true;
+        let (listener, view) = (self.setting.on_boot.clone(), self.view.clone());
+        let _ = tokio::task::spawn_blocking(move || listener(&view)).await;
     }
 
     /// Starts the VM and brings it to ready. On any failure the VM is gone.
@@ -360,6 +376,8 @@ impl Run {
                     self.timings.settled_us = Some(elapsed_us(self.plan.started));
                     self.view.boot = Some(BootReport {
                         release: self.plan.release.id().clone(),
+                        release_reason: Some(self.view.release_reason.clone()),
+                        selection: self.view.selection.clone(),
                         outcome: BootOutcome::Ready,
                         stage: None,
                         reason: None,
@@ -371,6 +389,7 @@ impl Run {
                     });
                     info!(instance = self.plan.id, release = %self.plan.release.id(), "ready");
                     self.enter(InstanceState::Running).await;
+                    self.tell_boot().await;
                     return Ok(conversation);
                 }
                 HostEvent::Failed { failure, stages } => {

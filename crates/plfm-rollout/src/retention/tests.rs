@@ -87,6 +87,7 @@ fn what_is_in_use_and_not_installed_is_no_part_of_the_plan() {
 fn reasons_are_for_people() {
     let said = |reason: Reason| reason.to_string();
     assert_eq!(said(Reason::Running), "instances run it");
+    assert_eq!(said(Reason::Targeted), "the control plane's target names it");
     assert_eq!(said(Reason::Recent { place: 2, of: 3 }), "number 2 of the last 3");
 }
 
@@ -108,12 +109,13 @@ fn releases() -> impl Strategy<Value = Vec<Installed>> {
 fn in_use() -> impl Strategy<Value = InUse> {
     let some = || prop::collection::btree_set((0..RELEASES).prop_map(id), 0..4);
     let one = || prop::option::of((0..RELEASES).prop_map(id));
-    (some(), one(), one(), some(), 0..5_usize).prop_map(
-        |(running, current, rollback_target, pinned, last)| InUse {
+    (some(), one(), one(), some(), some(), 0..5_usize).prop_map(
+        |(running, current, rollback_target, pinned, targeted, last)| InUse {
             running,
             current,
             rollback_target,
             pinned,
+            targeted,
             last,
         },
     )
@@ -171,6 +173,7 @@ proptest! {
             current: in_use.current.clone().or(more.current),
             rollback_target: in_use.rollback_target.clone().or(more.rollback_target),
             pinned: in_use.pinned.union(&more.pinned).cloned().collect(),
+            targeted: in_use.targeted.union(&more.targeted).cloned().collect(),
             last: in_use.last.max(more.last),
         };
         let (fewer, plan) = (retain(&installed, &in_use), retain(&installed, &both));

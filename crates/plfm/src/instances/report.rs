@@ -11,6 +11,9 @@ fn ms(us: u64) -> String {
 /// How the boot went, stage by stage.
 pub fn render_boot(boot: &BootReport) -> String {
     let mut text = format!("boot of {}: {}\n", boot.release, boot.outcome.as_str());
+    if let Some(selection) = &boot.selection {
+        let _ = writeln!(text, "  chosen           {selection}");
+    }
     if let Some(stage) = &boot.stage {
         let _ = writeln!(text, "  failed in stage  {stage}");
     }

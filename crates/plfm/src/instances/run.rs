@@ -21,6 +21,9 @@ use crate::output::{Category, CliError, Output};
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: the program's own; 128 + n if signal n ended it; 125 if it did not run.")]
 pub struct RunArgs {
+    /// What to call the instance: 1 to 63 of a-z, 0-9, - and .; a release may be pinned to it
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
     /// The customer's root disk: an ext4, erofs or squashfs image; it is never written
     #[arg(long, value_name = "IMAGE")]
     rootdisk: PathBuf,
@@ -66,7 +69,7 @@ pub struct RunArgs {
     /// An ext4 image to use as scratch disk instead of a new one
     #[arg(long, value_name = "IMAGE", conflicts_with = "scratch_size")]
     scratch: Option<PathBuf>,
-    /// The release to boot, instead of the current one
+    /// The release to boot, instead of what the control plane and the host choose
     #[arg(long, value_name = "RELEASE")]
     release: Option<String>,
     /// Fail if the instance can have no network interface
@@ -182,6 +185,7 @@ impl RunArgs {
             volume.disk = absolute(Path::new(&volume.disk))?;
         }
         Ok(CreateInstance {
+            name: self.name,
             root_disk: absolute(&self.rootdisk)?,
             scratch_mib: self.scratch_size,
             scratch_disk: self.scratch.as_deref().map(absolute).transpose()?,
@@ -367,7 +371,7 @@ fn boot_failure(instance: &Instance) -> CliError {
         "all that is known: `plfm instances diagnose {}`",
         instance.id
     )));
-    error.details = serde_json::to_value(instance).ok();
+    error.details = serde_json::to_value(instance).ok().map(Box::new);
     error
 }
 
