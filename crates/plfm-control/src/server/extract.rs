@@ -8,7 +8,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use futures_util::StreamExt as _;
 use plfm_api::control::{IDEMPOTENCY_KEY, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::limits::BODY_TIMEOUT;
 use super::{Allowed, ApiError};
@@ -25,7 +27,9 @@ pub struct JsonBody<T, const BYTES_MAX: usize> {
     pub bytes: Bytes,
 }
 
-impl<S: Send + Sync, T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<S> for JsonBody<T, BYTES_MAX> {
+impl<S: Send + Sync, T: DeserializeOwned + Serialize, const BYTES_MAX: usize> FromRequest<S>
+    for JsonBody<T, BYTES_MAX>
+{
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
@@ -84,8 +88,8 @@ async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
     })?
 }
 
-fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+fn parse_json<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<T, ApiError> {
+    let read: T = serde_json::from_slice(bytes).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => ApiError::invalid(
             "json_unexpected",
             format!("the body is not what this takes: {error}"),
@@ -95,7 +99,33 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         | serde_json::error::Category::Io => {
             ApiError::malformed("json_malformed", format!("the body is not JSON: {error}"))
         }
-    })
+    })?;
+    let given: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let understood = serde_json::to_value(&read).unwrap_or_default();
+    if has_list_for_object(&given, &understood) {
+        return Err(ApiError::invalid(
+            "json_unexpected",
+            "the body has a list where there is to be an object",
+        ));
+    }
+    Ok(read)
+}
+
+/// serde takes a list for an object, its items for the members in their order: `[]` would be a rollback, and
+/// `{"policy": []}` the default policy.
+fn has_list_for_object(given: &Value, understood: &Value) -> bool {
+    match (given, understood) {
+        (Value::Array(_), Value::Object(_)) => true,
+        (Value::Array(given), Value::Array(understood)) => given
+            .iter()
+            .zip(understood)
+            .any(|(given, understood)| has_list_for_object(given, understood)),
+        (Value::Object(given), Value::Object(understood)) => given
+            .iter()
+            .filter_map(|(name, given)| Some((given, understood.get(name)?)))
+            .any(|(given, understood)| has_list_for_object(given, understood)),
+        _ => false,
+    }
 }
 
 /// A change by an operator, which may be sent again.
@@ -115,7 +145,9 @@ impl<T, const BYTES_MAX: usize> Change<T, BYTES_MAX> {
     }
 }
 
-impl<S: Send + Sync, T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<S> for Change<T, BYTES_MAX> {
+impl<S: Send + Sync, T: DeserializeOwned + Serialize, const BYTES_MAX: usize> FromRequest<S>
+    for Change<T, BYTES_MAX>
+{
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {

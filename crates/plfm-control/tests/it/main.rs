@@ -7,5 +7,14 @@
     clippy::panic
 )]
 
+mod api;
+mod crash;
+mod hosts;
+mod plane;
+mod program;
+mod refusals;
+mod repeats;
+mod serving;
+mod slow;
 mod store;
 mod support;

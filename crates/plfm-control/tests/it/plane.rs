@@ -68,7 +68,9 @@ impl Plane {
 
     /// A request of the first admin.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client().request(method, self.url(path)).bearer_auth(&self.admin)
+        self.client()
+            .request(method, self.url(path))
+            .bearer_auth(&self.admin)
     }
 
     pub async fn get(&self, path: &str) -> Response {
@@ -105,7 +107,9 @@ impl Plane {
 
     /// The log after a position.
     pub async fn events(&self, after: u64) -> EventPage {
-        let page = self.get_json(&format!("/v1/events?after={after}&limit=200")).await;
+        let page = self
+            .get_json(&format!("/v1/events?after={after}&limit=200"))
+            .await;
         serde_json::from_value(page).unwrap()
     }
 
@@ -120,7 +124,9 @@ impl Plane {
 
     /// A token with a role.
     pub async fn token(&self, role: &str) -> String {
-        let made = self.post_ok("/v1/tokens", &json!({"name": role, "role": role})).await;
+        let made = self
+            .post_ok("/v1/tokens", &json!({"name": role, "role": role}))
+            .await;
         made["token"].as_str().unwrap().to_owned()
     }
 
@@ -140,8 +146,14 @@ impl Plane {
     }
 
     pub async fn enroll(&self, token: &str, name: &str, csr: &str) -> Response {
-        let body = json!({"token": token, "name": name, "csr": csr, "agent_version": "1.0.0", "arch": "x86_64"});
-        self.client().post(self.url("/v1/hosts/enroll")).json(&body).send().await.unwrap()
+        let body =
+            json!({"token": token, "name": name, "csr": csr, "agent_version": "1.0.0", "arch": "x86_64"});
+        self.client()
+            .post(self.url("/v1/hosts/enroll"))
+            .json(&body)
+            .send()
+            .await
+            .unwrap()
     }
 
     pub async fn stop(self) -> TempDir {
@@ -156,7 +168,9 @@ pub fn ca(dir: &Path) -> Certificate {
 }
 
 pub fn client(ca: Certificate, identity: Option<Identity>) -> Client {
-    let builder = Client::builder().tls_certs_only([ca]).timeout(Duration::from_secs(90));
+    let builder = Client::builder()
+        .tls_certs_only([ca])
+        .timeout(Duration::from_secs(90));
     match identity {
         Some(identity) => builder.identity(identity).build().unwrap(),
         None => builder.build().unwrap(),
@@ -168,7 +182,11 @@ pub fn identity(certificate_pem: &str, key: &rcgen::KeyPair) -> Identity {
 }
 
 pub fn csr(key: &rcgen::KeyPair) -> String {
-    rcgen::CertificateParams::default().serialize_request(key).unwrap().pem().unwrap()
+    rcgen::CertificateParams::default()
+        .serialize_request(key)
+        .unwrap()
+        .pem()
+        .unwrap()
 }
 
 /// A host with its certificate, on one connection.
@@ -195,7 +213,12 @@ impl Host {
     }
 
     pub async fn post(&self, what: &str, body: &impl serde::Serialize) -> Response {
-        self.client.post(format!("{}/{what}", self.base)).json(body).send().await.unwrap()
+        self.client
+            .post(format!("{}/{what}", self.base))
+            .json(body)
+            .send()
+            .await
+            .unwrap()
     }
 
     pub async fn beat(&self, beat: &Heartbeat) -> Response {
@@ -246,9 +269,13 @@ pub fn registry() -> Actor {
 }
 
 pub fn release(number: u32) -> ReleaseId {
-    format!("6.1.{number}-2026112{}a+guestinit-1.0.{number}-2026112{}a", number % 10, number % 10)
-        .parse()
-        .unwrap()
+    format!(
+        "6.1.{number}-2026112{}a+guestinit-1.0.{number}-2026112{}a",
+        number % 10,
+        number % 10
+    )
+    .parse()
+    .unwrap()
 }
 
 pub fn found(number: u32) -> FoundRelease {
@@ -272,7 +299,11 @@ pub async fn problem(response: Response, status: u16, code: &str) -> Value {
     let id = response.headers().get("x-request-id").cloned();
     let text = response.text().await.unwrap();
     let body: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{found}: no JSON: {text:?}"));
-    assert_eq!((found.as_u16(), body["code"].as_str()), (status, Some(code)), "{body}");
+    assert_eq!(
+        (found.as_u16(), body["code"].as_str()),
+        (status, Some(code)),
+        "{body}"
+    );
     assert_eq!(kind.unwrap(), "application/problem+json");
     assert_eq!(body["request_id"].as_str(), id.unwrap().to_str().ok());
     assert_eq!(body["status"], status);
