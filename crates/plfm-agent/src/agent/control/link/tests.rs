@@ -54,6 +54,8 @@ struct Model {
     counts: BTreeMap<ReleaseId, u64>,
     heartbeats: u64,
     status: Option<HostStatus>,
+    /// It gives its target whatever the host goes by, as nobody should.
+    insists: bool,
 }
 
 impl Model {
@@ -71,7 +73,7 @@ impl Model {
         HeartbeatAnswer {
             sequence: *last,
             generation: self.target.generation,
-            target: (beat.generation < self.target.generation).then(|| self.target.clone()),
+            target: (self.insists || beat.generation < self.target.generation).then(|| self.target.clone()),
             next_heartbeat_ms: 10_000,
             send_status: self.status.is_none(),
             may_fetch: Vec::new(),
@@ -101,8 +103,11 @@ async fn answer(stream: TcpStream, model: Arc<Mutex<Model>>) -> io::Result<()> {
         Question::Target(after) => {
             let until = Instant::now() + Duration::from_secs(TARGET_WAIT_SECONDS);
             loop {
-                let target = lock(&model).target.clone();
-                if target.generation > after {
+                let (target, insists) = {
+                    let model = lock(&model);
+                    (model.target.clone(), model.insists)
+                };
+                if insists || target.generation > after {
                     break Reply::Target(Some(target));
                 }
                 if Instant::now() >= until {
@@ -463,7 +468,8 @@ fn an_older_target_is_never_applied_again() {
     let mut world = world(5, 0.0);
     world.set_default(5, 1);
     world.run_for(Duration::from_secs(60));
-    // The control plane comes back from an old backup.
+    // The control plane comes back from an old backup, and insists.
+    lock(&world.model).insists = true;
     world.set_default(3, 2);
     world.run_for(Duration::from_secs(60));
     world.sim.crash(AGENT);
@@ -471,6 +477,10 @@ fn an_older_target_is_never_applied_again() {
     world.run_for(Duration::from_secs(120));
     assert_eq!(lock(&world.disk).generations, [5]);
     assert_eq!(world.last_chosen(), release(1));
+    assert!(
+        lock(&world.model).heartbeats < 60,
+        "and it does not hurry because of it"
+    );
 }
 
 #[test]
