@@ -27,6 +27,7 @@ mod tokens;
 
 pub use enrolment::NewHost;
 pub use error::ControlError;
+pub(crate) use execute::new_events;
 pub use execute::{Done, Kept, Request};
 pub use hosts::HostQuery;
 pub(crate) use kernels::state as kernel_state;

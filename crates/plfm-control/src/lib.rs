@@ -12,7 +12,17 @@
 pub mod authority;
 pub mod control;
 pub mod fleet;
+mod init;
 pub mod metrics;
+mod rebuild;
+mod registry;
+mod serve;
 pub mod server;
+pub mod settings;
 pub mod store;
 pub mod tls;
+
+pub use init::{InitError, Initialized, init};
+pub use rebuild::{RebuildError, raise_generation, rebuild};
+pub use registry::FollowError;
+pub use serve::{Running, ServeError, serve};

@@ -55,6 +55,7 @@ pub struct Metrics {
     batch_hosts: Histogram,
     batch_seconds: Histogram,
     connections: Gauge,
+    long_polls: Gauge,
     authentication_failures: Family<ReasonLabels, Counter>,
     generation: Gauge<u64, AtomicU64>,
     log_position: Gauge<u64, AtomicU64>,
@@ -73,6 +74,7 @@ impl Default for Metrics {
             batch_hosts: Histogram::new(BATCH_HOSTS),
             batch_seconds: Histogram::new(REQUEST_SECONDS),
             connections: Gauge::default(),
+            long_polls: Gauge::default(),
             authentication_failures: Family::default(),
             generation: Gauge::default(),
             log_position: Gauge::default(),
@@ -125,6 +127,11 @@ impl Metrics {
             "control_connections",
             "Connections that are open",
             self.connections.clone(),
+        );
+        registry.register(
+            "control_long_polls",
+            "Requests that are held until there is news",
+            self.long_polls.clone(),
         );
         registry.register(
             "control_authentication_failures",
@@ -184,6 +191,11 @@ impl Metrics {
     /// Connections that are open.
     pub fn connections(&self) -> &Gauge {
         &self.connections
+    }
+
+    /// Requests that are held until there is news.
+    pub fn long_polls(&self) -> &Gauge {
+        &self.long_polls
     }
 
     /// Nobody known asked.

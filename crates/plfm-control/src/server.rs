@@ -19,6 +19,7 @@ mod hosts;
 pub mod limits;
 mod observe;
 mod operators;
+mod pages;
 mod problem;
 mod request;
 mod tokens;

@@ -4,7 +4,7 @@
 //! events, log_head        the log; appended by compare-and-set on the head, never changed      log.rs
 //! answers                 answers by idempotency key, in the transaction of their events       answers.rs
 //! hosts, host_streams     who was heard of, and which of its news are counted already          beats.rs, beats/judge.rs
-//! host_status, _platforms, _releases    the inventory as the host said last                    beats/inventory.rs
+//! host_status, host_platforms, host_releases, release_totals    the inventory, and its sums    beats/inventory.rs
 //! boot_outcomes           boots by minute, release, host and outcome; old minutes are pruned   beats/outcomes.rs
 //! boot_totals             the same by release and outcome, for ever                            beats/outcomes.rs
 //! fetch_leases            which hosts may fetch right now                                      beats/leases.rs

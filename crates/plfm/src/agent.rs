@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use plfm_api::Problem;
 use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::output::{Category, CliError, render_chain};
+use crate::problem::{Peer, problem_error};
 
 /// How long an answer may take to begin, but for requests that wait for an instance.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -66,7 +66,11 @@ impl Client {
         if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
-        Err(problem(status, &response.bytes().await.unwrap_or_default()))
+        Err(problem_error(
+            Peer::Agent,
+            status,
+            &response.bytes().await.unwrap_or_default(),
+        ))
     }
 
     /// `GET`, and the JSON of the answer.
@@ -101,27 +105,4 @@ pub async fn read<T: DeserializeOwned>(response: Response) -> Result<T, CliError
         CliError::from_error(Category::Internal, "answer_unreadable", &error)
             .with_hint(Some("agent and command may be of different versions".to_owned()))
     })
-}
-
-fn problem(status: StatusCode, body: &[u8]) -> CliError {
-    let category = match status {
-        StatusCode::UNAUTHORIZED => Category::Auth,
-        StatusCode::NOT_FOUND => Category::NotFound,
-        StatusCode::CONFLICT => Category::Conflict,
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Category::Transient,
-        status if status.is_server_error() => Category::Internal,
-        _ => Category::Failure,
-    };
-    match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) => {
-            let mut error = CliError::new(category, &problem.code, problem.detail).with_hint(problem.hint);
-            error.details = Some(serde_json::json!({ "request_id": problem.request_id }));
-            error
-        }
-        Err(_) => CliError::new(
-            category,
-            "agent_error",
-            format!("the agent answered with status {status}"),
-        ),
-    }
 }

@@ -1,7 +1,7 @@
 //! What a command leaves behind: its result on standard output, everything else on standard error, an exit code.
 //!
 //! Invariant: with `--output json` standard output holds one JSON document and nothing else, whether the command
-//! succeeded or not.
+//! succeeded or not; verbs that follow something write one document per line. Nothing on either can drive a terminal.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -11,11 +11,15 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::harmless::{harmless_json, harmless_line, harmless_text};
+
 /// How a command's result is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Output {
     /// As JSON for programs; else as text for people.
     pub json: bool,
+    /// Not at all: the command is a part of another one.
+    pub quiet: bool,
 }
 
 /// The kind of a failure: an exit code that scripts can rely on.
@@ -54,7 +58,9 @@ pub struct CliError {
     /// One thing to do about it.
     pub hint: Option<String>,
     /// Whatever else a program may want to know.
-    pub details: Option<Value>,
+    pub details: Option<Box<Value>>,
+    /// The request, as in the log of who answered it.
+    pub request_id: Option<String>,
 }
 
 impl CliError {
@@ -66,6 +72,7 @@ impl CliError {
             message: message.into(),
             hint: None,
             details: None,
+            request_id: None,
         }
     }
 
@@ -94,6 +101,7 @@ impl CliError {
                 "message": self.message,
                 "hint": self.hint,
                 "retryable": self.category == Category::Transient,
+                "request_id": self.request_id,
                 "details": self.details,
             }
         })
@@ -120,42 +128,95 @@ impl Output {
     /// # Errors
     /// When standard output can't be written. A reader that has gone away is no error.
     pub fn result<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), CliError> {
-        let bytes = if self.json {
-            serde_json::to_string_pretty(value)
-                .map_err(|error| CliError::from_error(Category::Internal, "unserializable", &error))?
+        if self.quiet {
+            return Ok(());
+        }
+        match self.json {
+            true => self.document(value),
+            false => self.text(&text(value)),
+        }
+    }
+
+    /// Writes a result for programs; nothing for people.
+    ///
+    /// # Errors
+    /// When standard output can't be written.
+    pub fn document<T: Serialize>(&self, value: &T) -> Result<(), CliError> {
+        if !self.json {
+            return Ok(());
+        }
+        let document = serde_json::to_string_pretty(value).map_err(|error| unserializable(&error))?;
+        write_out(&harmless_json(&document))
+            .map(|_| ())
+            .map_err(|error| unwritable(&error))
+    }
+
+    /// Writes a part of a result for people; nothing for programs.
+    ///
+    /// # Errors
+    /// When standard output can't be written.
+    pub fn text(&self, text: &str) -> Result<(), CliError> {
+        if self.json {
+            return Ok(());
+        }
+        write_out(&harmless_text(text))
+            .map(|_| ())
+            .map_err(|error| unwritable(&error))
+    }
+
+    /// Writes one of many results that come one after another: `value` as JSON, or `text` of it, on one line.
+    /// False when the reader has gone away.
+    ///
+    /// # Errors
+    /// When standard output can't be written.
+    pub fn line<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<bool, CliError> {
+        let line = if self.json {
+            let document = serde_json::to_string(value).map_err(|error| unserializable(&error))?;
+            harmless_json(&document).into_owned()
         } else {
-            text(value)
+            harmless_line(&text(value)).into_owned()
         };
-        write_out(&bytes)
-            .map_err(|error| CliError::from_error(Category::Failure, "output_unwritable", &error))
+        write_out(&line).map_err(|error| unwritable(&error))
     }
 
     /// A message to whoever watches. Never on standard output.
     pub fn note(&self, text: &str) {
-        eprintln!("{text}");
+        eprintln!("{}", harmless_text(text));
     }
 
     /// Reports a failure; what `main` returns.
     pub fn fail(&self, error: &CliError) -> ExitCode {
         if self.json {
             // Standard output is gone: the exit code still says it.
-            let _ = write_out(&format!("{:#}", error.document()));
+            let _ = write_out(&harmless_json(&format!("{:#}", error.document())));
         } else {
-            eprintln!("error: {}", error.message);
+            eprintln!("error: {}", harmless_text(&error.message));
             if let Some(hint) = &error.hint {
-                eprintln!("hint: {hint}");
+                eprintln!("hint: {}", harmless_text(hint));
+            }
+            if let Some(request) = &error.request_id {
+                eprintln!("request: {}", harmless_line(request));
             }
         }
         ExitCode::from(error.exit_code())
     }
 }
 
-fn write_out(text: &str) -> io::Result<()> {
+fn unserializable(error: &serde_json::Error) -> CliError {
+    CliError::from_error(Category::Internal, "unserializable", error)
+}
+
+fn unwritable(error: &io::Error) -> CliError {
+    CliError::from_error(Category::Failure, "output_unwritable", error)
+}
+
+/// False when the reader has gone away.
+fn write_out(text: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     let written = writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush());
     match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true),
     }
 }
 
@@ -167,7 +228,7 @@ pub fn render_fields(fields: &[(&str, String)]) -> String {
         .max()
         .unwrap_or_default();
     fields.iter().fold(String::new(), |mut text, (label, value)| {
-        let _ = writeln!(text, "  {label:width$}  {value}");
+        let _ = writeln!(text, "  {label:width$}  {}", harmless_line(value));
         text
     })
 }
@@ -203,7 +264,7 @@ mod tests {
     fn the_json_error_has_every_member() {
         let error =
             CliError::new(Category::NotFound, "no_such_key", "no key").with_hint(Some("list".to_owned()));
-        let expected = r#"{"error":{"category":"not_found","code":"no_such_key","details":null,"hint":"list","message":"no key","retryable":false}}"#;
+        let expected = r#"{"error":{"category":"not_found","code":"no_such_key","details":null,"hint":"list","message":"no key","request_id":null,"retryable":false}}"#;
         assert_eq!(
             error.document().to_string().parse::<Value>().unwrap(),
             expected.parse::<Value>().unwrap()

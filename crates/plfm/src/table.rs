@@ -2,6 +2,8 @@
 
 use comfy_table::{Table, presets};
 
+use crate::harmless::harmless_line;
+
 /// A table. An empty cell is shown as a dash, so that columns can be told apart by programs like `awk` too.
 pub fn render_table<const COLUMNS: usize>(
     header: [&str; COLUMNS],
@@ -10,7 +12,10 @@ pub fn render_table<const COLUMNS: usize>(
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
     for row in rows {
-        table.add_row(row.map(|cell| if cell.is_empty() { "-".to_owned() } else { cell }));
+        table.add_row(row.map(|cell| match cell.is_empty() {
+            true => "-".to_owned(),
+            false => harmless_line(&cell).into_owned(),
+        }));
     }
     table.lines().map(|line| line.trim().to_owned() + "\n").collect()
 }

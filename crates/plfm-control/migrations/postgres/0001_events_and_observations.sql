@@ -96,6 +96,14 @@ CREATE TABLE host_releases (
     PRIMARY KEY (host, release)
 );
 
+-- The sums of host_releases, so that a list need not read all of it.
+CREATE TABLE release_totals (
+    release         TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    hosts_installed BIGINT NOT NULL,
+    hosts_current   BIGINT NOT NULL,
+    instances       BIGINT NOT NULL
+) WITH (fillfactor = 50);
+
 CREATE TABLE boot_outcomes (
     minute         BIGINT NOT NULL,
     release        TEXT   COLLATE "C" NOT NULL,

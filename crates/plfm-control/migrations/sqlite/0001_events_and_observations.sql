@@ -80,6 +80,14 @@ CREATE TABLE host_releases (
     PRIMARY KEY (host, release)
 ) STRICT, WITHOUT ROWID;
 
+-- The sums of host_releases, so that a list need not read all of it.
+CREATE TABLE release_totals (
+    release         TEXT NOT NULL PRIMARY KEY,
+    hosts_installed INTEGER NOT NULL,
+    hosts_current   INTEGER NOT NULL,
+    instances       INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE boot_outcomes (
     minute         INTEGER NOT NULL,
     release        TEXT    NOT NULL,

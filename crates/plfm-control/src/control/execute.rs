@@ -146,7 +146,8 @@ impl Control {
     }
 }
 
-fn new_events(decision: &Decision, actor: &Actor, at: Timestamp) -> Vec<NewEvent> {
+/// What is to be remembered of a decision.
+pub(crate) fn new_events(decision: &Decision, actor: &Actor, at: Timestamp) -> Vec<NewEvent> {
     let of = |fact: &crate::fleet::Fact| {
         let (kind, detail) = fact.to_log();
         NewEvent {

@@ -43,7 +43,7 @@ impl Control {
     }
 
     /// How often the fleet was taken back, by who did it.
-    pub fn rollbacks(&self) -> [(&'static str, u64); 2] {
+    pub fn rollbacks(&self) -> Vec<(&'static str, u64)> {
         self.0.rollbacks.by_trigger()
     }
 
@@ -172,8 +172,11 @@ impl Rollbacks {
         }
     }
 
-    pub(super) fn by_trigger(&self) -> [(&'static str, u64); 2] {
+    /// One that nobody is known to make yet is shown once it was.
+    pub(super) fn by_trigger(&self) -> Vec<(&'static str, u64)> {
         let of = |count: &AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
-        [("operator", of(&self.operator)), ("system", of(&self.system))]
+        let mut triggers = vec![("operator", of(&self.operator)), ("system", of(&self.system))];
+        triggers.retain(|(trigger, rollbacks)| *trigger == "operator" || *rollbacks > 0);
+        triggers
     }
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plfm_api::control::Generation;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::SemaphorePermit;
 
 use super::{Control, Told};
 
@@ -21,11 +23,22 @@ impl Control {
         if is_newer(&now) {
             return Some(now);
         }
-        let _place = self.0.polls.try_acquire().ok()?;
+        let _place = self.place()?;
         tokio::select! {
             found = tokio::time::timeout(wait, told.wait_for(is_newer)) => found.ok()?.ok().map(|told| Arc::clone(&told)),
             () = self.0.ending.cancelled() => None,
         }
+    }
+
+    /// A place among those who wait, if there is one.
+    fn place(&self) -> Option<Place<'_>> {
+        let permit = self.0.polls.try_acquire().ok()?;
+        let held = self.0.metrics.long_polls();
+        held.inc();
+        Some(Place {
+            _permit: permit,
+            held,
+        })
     }
 
     /// Waits until the log goes on after a position, or the time is over.
@@ -41,5 +54,16 @@ impl Control {
             _ = tokio::time::timeout(wait, position.wait_for(|position| *position > after)) => {}
             () = self.0.ending.cancelled() => {}
         }
+    }
+}
+
+struct Place<'a> {
+    _permit: SemaphorePermit<'a>,
+    held: &'a Gauge,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.held.dec();
     }
 }

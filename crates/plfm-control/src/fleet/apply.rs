@@ -7,6 +7,9 @@ use plfm_release::ReleaseId;
 use super::state::{EnrollmentTokenRecord, HostRecord, HostStanding, ReleaseRecord, TokenRecord, Was};
 use super::{Fact, FactError, FleetState, FoundRelease};
 
+/// Why the fleet was taken back, where nobody said it.
+const NO_REASON: &str = "an operator took the fleet back from it and gave no reason";
+
 /// Why an event cannot become part of the state.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -70,12 +73,12 @@ impl FleetState {
                 generation,
                 release,
                 from,
-                why,
                 reason,
+                ..
             } => {
                 self.release_mut(&from)?;
                 self.raise(generation)?;
-                self.release_mut(&from)?.rolled_back = Some(reason.unwrap_or(why));
+                self.release_mut(&from)?.rolled_back = Some(reason.unwrap_or_else(|| NO_REASON.to_owned()));
                 self.defaults.push(Was {
                     generation,
                     release,
@@ -104,6 +107,15 @@ impl FleetState {
                 self.raise(generation)?;
                 let record = self.release_mut(&release)?;
                 (record.blocked, record.rolled_back) = (None, None);
+            }
+            Fact::GenerationRaised { generation, .. } => {
+                if generation <= self.generation {
+                    return Err(format!(
+                        "generation {generation} is not above {}",
+                        self.generation
+                    ));
+                }
+                self.generation = generation;
             }
             Fact::ReleaseFound(found) => self.take_release(found, at),
             Fact::ReleaseWithdrawn { release, reason } => {

@@ -1,7 +1,9 @@
 //! What may be asked for, and what is known when it is decided.
 
 use jiff::Timestamp;
-use plfm_api::control::{BlockRelease, HostId, Role, Rollback, SetDefault, SetPolicy, UnblockRelease};
+use plfm_api::control::{
+    BlockRelease, Generation, HostId, Role, Rollback, SetDefault, SetPolicy, UnblockRelease,
+};
 use plfm_release::{Architecture, Protocol, ReleaseId, Sha256Digest};
 
 use super::FoundRelease;
@@ -36,6 +38,11 @@ pub enum Command {
     Block(BlockRelease),
     Unblock(UnblockRelease),
     SetPolicy(SetPolicy),
+    /// Hosts go by a later generation than the log has, which was restored from a backup.
+    RaiseGeneration {
+        to: Generation,
+        reason: String,
+    },
     /// The registry has a release that verifies.
     FindRelease(FoundRelease),
     /// The registry has it no more, or its signature is not trusted any more.

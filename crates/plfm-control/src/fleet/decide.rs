@@ -5,6 +5,10 @@ use plfm_release::ReleaseId;
 
 use super::{Command, Context, Fact, FleetState, Refusal};
 
+/// How far the generation may be raised at once: changes that a backup may lack. One host's word must not use up the
+/// numbers.
+const GENERATION_STEP_MAX: u64 = 1_000_000;
+
 /// What a command comes to.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Decision {
@@ -45,16 +49,16 @@ impl Decision {
 
     /// What the operator gets. `event` is the place of the last fact in the log.
     pub fn receipt(self, before: Generation, event: Option<u64>, request_id: String) -> Receipt {
-        let raised = self
-            .facts
-            .iter()
-            .filter(|fact| fact.aggregate() == "fleet")
-            .count();
         let changed = !self.facts.is_empty();
         Receipt {
             summary: self.summary,
             changed,
-            generation: Generation(before.0 + u64::try_from(raised).unwrap_or(u64::MAX)),
+            generation: self
+                .facts
+                .iter()
+                .rev()
+                .find_map(Fact::generation)
+                .unwrap_or(before),
             previous_generation: before,
             event: event.filter(|_| changed),
             release: self.release,
@@ -80,6 +84,7 @@ impl FleetState {
             Command::Block(request) => self.block(request),
             Command::Unblock(request) => self.unblock(request),
             Command::SetPolicy(request) => self.set_policy(request),
+            Command::RaiseGeneration { to, reason } => self.raise_generation(*to, reason),
             Command::FindRelease(found) => Ok(self.find_release(found)),
             Command::WithdrawRelease { release, reason } => self.withdraw_release(release, reason),
             Command::Enroll(enrolment) => self.enroll(enrolment, context),
@@ -134,6 +139,30 @@ impl FleetState {
             }
             Command::RevokeEnrollmentToken { id, reason } => self.revoke_enrollment_token(id, reason.clone()),
         }
+    }
+
+    fn raise_generation(&self, to: Generation, reason: &str) -> Result<Decision, Refusal> {
+        if to <= self.generation {
+            let detail = format!(
+                "the fleet is at generation {}, which is not below {to}",
+                self.generation
+            );
+            return Err(Refusal::conflict("generation_not_above", detail)
+                .hint("a generation only rises; hosts that go by a lower one follow by themselves"));
+        }
+        if to.0 - self.generation.0 > GENERATION_STEP_MAX {
+            let detail = format!(
+                "{to} is more than {GENERATION_STEP_MAX} above {}: no fleet has come so far",
+                self.generation
+            );
+            return Err(Refusal::invalid("generation_out_of_range", detail)
+                .hint("a host that says so lies: `plfm admin hosts list` shows what each says"));
+        }
+        let fact = Fact::GenerationRaised {
+            generation: to,
+            reason: reason.to_owned(),
+        };
+        Ok(Decision::of(fact, format!("generation raised to {to}")))
     }
 
     pub(super) fn next_generation(&self) -> Generation {

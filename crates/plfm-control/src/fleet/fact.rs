@@ -61,6 +61,8 @@ pub enum Fact {
         release: ReleaseId,
         reason: Option<String>,
     },
+    /// After a restore from a backup: hosts go by a generation that this log does not know any more.
+    GenerationRaised { generation: Generation, reason: String },
     /// The registry has a release, and it is to be trusted.
     ReleaseFound(FoundRelease),
     /// The registry has it no more, or it is not to be trusted any more.
@@ -145,7 +147,8 @@ impl Fact {
             | Self::RolledBack { .. }
             | Self::PolicySet { .. }
             | Self::ReleaseBlocked { .. }
-            | Self::ReleaseUnblocked { .. } => "fleet".to_owned(),
+            | Self::ReleaseUnblocked { .. }
+            | Self::GenerationRaised { .. } => "fleet".to_owned(),
             Self::ReleaseFound(FoundRelease { release, .. }) | Self::ReleaseWithdrawn { release, .. } => {
                 format!("release/{release}")
             }
@@ -158,6 +161,29 @@ impl Fact {
             Self::EnrollmentTokenCreated { id, .. } | Self::EnrollmentTokenRevoked { id, .. } => {
                 format!("enrollment-token/{id}")
             }
+        }
+    }
+
+    /// The generation from it on, if it is about what hosts are told.
+    pub fn generation(&self) -> Option<Generation> {
+        match self {
+            Self::DefaultSet { generation, .. }
+            | Self::RolledBack { generation, .. }
+            | Self::PolicySet { generation, .. }
+            | Self::ReleaseBlocked { generation, .. }
+            | Self::ReleaseUnblocked { generation, .. }
+            | Self::GenerationRaised { generation, .. } => Some(*generation),
+            Self::ReleaseFound(_)
+            | Self::ReleaseWithdrawn { .. }
+            | Self::HostEnrolled { .. }
+            | Self::CertificateIssued { .. }
+            | Self::HostDrained { .. }
+            | Self::HostUndrained { .. }
+            | Self::HostRevoked { .. }
+            | Self::TokenCreated { .. }
+            | Self::TokenRevoked { .. }
+            | Self::EnrollmentTokenCreated { .. }
+            | Self::EnrollmentTokenRevoked { .. } => None,
         }
     }
 

@@ -480,6 +480,27 @@ fn an_event_of_a_newer_version_is_an_error_and_changes_nothing() {
     assert_eq!(state, fleet.state);
 }
 
+#[test]
+fn after_a_restore_the_generation_is_raised_above_the_hosts_and_never_lowered() {
+    let mut fleet = Fleet::with_releases(1);
+    fleet.set_default(1).unwrap();
+    let raise = |to| Command::RaiseGeneration {
+        to: Generation(to),
+        reason: "restored".to_owned(),
+    };
+    assert_eq!(code(fleet.run(raise(1))), "generation_not_above");
+    assert_eq!(code(fleet.run(raise(5_000_000))), "generation_out_of_range");
+    let receipt = fleet
+        .run(raise(40))
+        .unwrap()
+        .receipt(Generation(1), Some(3), "r".to_owned());
+    assert_eq!(receipt.generation, Generation(40));
+    fleet.run(block(1)).unwrap_err();
+    fleet.run(Command::FindRelease(found(2))).unwrap();
+    fleet.set_default(2).unwrap();
+    assert_eq!(fleet.state.target().generation, Generation(41));
+}
+
 fn any_command() -> impl Strategy<Value = Command> {
     let n = 1..6_u8;
     prop_oneof![

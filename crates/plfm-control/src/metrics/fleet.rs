@@ -21,7 +21,7 @@ pub struct ReleaseNumbers {
     pub outcomes: Vec<(String, u64)>,
     /// The share of boots that became ready, of those that count, if any did.
     pub success_ratio: Option<f64>,
-    /// The share of new instances that boot it.
+    /// The share of new instances that boot it as a canary.
     pub weight: f64,
 }
 
@@ -30,6 +30,8 @@ pub struct ReleaseNumbers {
 pub struct FleetNumbers {
     /// Hosts by state.
     pub states: Vec<(&'static str, u64)>,
+    /// Active hosts that go by the target's generation.
+    pub hosts_at_generation: u64,
     /// Each release that the registry ever listed.
     pub releases: Vec<ReleaseNumbers>,
     /// Rollbacks, by what made them.
@@ -44,6 +46,7 @@ impl prometheus_client::collector::Collector for Collector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let numbers = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         states(&mut encoder, &numbers)?;
+        at_generation(&mut encoder, &numbers)?;
         hosts(&mut encoder, &numbers)?;
         instances(&mut encoder, &numbers)?;
         boots(&mut encoder, &numbers)?;
@@ -65,6 +68,12 @@ fn states(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::f
         ConstGauge::new(*hosts).encode(family.encode_family(&[("state", *state)])?)?;
     }
     Ok(())
+}
+
+fn at_generation(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
+    let gauge = ConstGauge::new(numbers.hosts_at_generation);
+    let help = "Active hosts that go by the target's generation";
+    gauge.encode(encoder.encode_descriptor("fleet_hosts_at_generation", help, None, gauge.metric_type())?)
 }
 
 fn hosts(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
@@ -130,7 +139,7 @@ fn weights(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::
     let gauge = ConstGauge::new(0.0_f64);
     let mut family = encoder.encode_descriptor(
         "rollout_weight",
-        "The share of new instances that boot a release",
+        "The share of new instances that boot a release as a canary",
         None,
         gauge.metric_type(),
     )?;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::operators::cursor;
+use super::pages::FleetHostPage;
 use super::{
     Allowed, Answer, ApiError, App, AsAdmin, AsOperator, AsViewer, Change, Named, Params, check_reason,
     page_limit,
@@ -34,7 +35,7 @@ pub struct HostParams {
 
 /// Hosts, in the order of their ids.
 #[utoipa::path(get, path = "/v1/hosts", tag = "fleet", params(HostParams), responses(
-    (status = 200, body = Page<FleetHost>),
+    (status = 200, body = FleetHostPage),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ), security(("operator" = [])))]
 pub async fn hosts(

@@ -41,7 +41,7 @@ async fn metrics(State(control): State<Control>) -> Response {
     let fleet = control.fleet();
     // The numbers of the server itself are shown even if the fleet's cannot be counted.
     let numbers = match control.numbers().await {
-        Ok(numbers) => Some(in_metrics(&fleet, &numbers, control.rollbacks().to_vec())),
+        Ok(numbers) => Some(in_metrics(&fleet, &numbers, control.rollbacks())),
         Err(error) => {
             warn!("the fleet cannot be counted: {}", chain(&error));
             None
@@ -60,15 +60,13 @@ async fn metrics(State(control): State<Control>) -> Response {
 }
 
 fn in_metrics(fleet: &FleetState, numbers: &Numbers, rollbacks: Vec<(&'static str, u64)>) -> FleetNumbers {
-    let canary = fleet.policy().canary.as_ref();
-    let canary_share = canary.map_or(0.0, |canary| f64::from(canary.weight) / 10_000.0);
     let releases = fleet.releases().iter().map(|(release, record)| {
         let count = numbers.releases.get(release);
         let (ready, boots) = numbers.boots_of(release);
         let weight = match crate::control::kernel_state(fleet, release, record) {
-            KernelState::Default => 1.0 - canary_share,
             KernelState::Canary { weight } => f64::from(weight) / 10_000.0,
-            KernelState::Previous
+            KernelState::Default
+            | KernelState::Previous
             | KernelState::Available
             | KernelState::Blocked { .. }
             | KernelState::RolledBack { .. }
@@ -97,6 +95,7 @@ fn in_metrics(fleet: &FleetState, numbers: &Numbers, rollbacks: Vec<(&'static st
             .iter()
             .map(|(state, hosts)| (*state, *hosts))
             .collect(),
+        hosts_at_generation: numbers.fleet.hosts_at_generation,
         releases: releases.collect(),
         rollbacks,
     }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::limits::POLICY_BODY_BYTES_MAX;
+use super::pages::KernelPage;
 use super::{
     Allowed, Answer, ApiError, App, AsOperator, AsViewer, Change, Named, Params, check_reason, page_limit,
 };
@@ -50,7 +51,7 @@ pub struct EventParams {
 
 /// The releases, newest first.
 #[utoipa::path(get, path = "/v1/kernels", tag = "kernels", params(PageParams), responses(
-    (status = 200, body = Page<Kernel>),
+    (status = 200, body = KernelPage),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ), security(("operator" = [])))]
 pub async fn kernels(

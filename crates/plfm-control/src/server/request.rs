@@ -153,7 +153,10 @@ struct Line<'a> {
 }
 
 fn log(line: &Line<'_>) {
-    let (status, ms) = (line.status.as_u16(), line.took.as_secs_f64() * 1_000.0);
+    let (status, ms) = (
+        line.status.as_u16(),
+        (line.took.as_secs_f64() * 1e6).round() / 1e3,
+    );
     macro_rules! write_line {
         ($level:ident) => {
             $level!(

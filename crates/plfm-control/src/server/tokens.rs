@@ -9,6 +9,7 @@ use plfm_api::control::{
 };
 
 use super::operators::PageParams;
+use super::pages::{EnrollmentTokenPage, TokenPage};
 use super::{
     Allowed, Answer, ApiError, App, AsAdmin, AsOperator, Change, Named, Params, check_reason, page_limit,
 };
@@ -16,7 +17,7 @@ use crate::fleet::Command;
 
 /// Operators' tokens, in the order of their ids: oldest first.
 #[utoipa::path(get, path = "/v1/tokens", tag = "tokens", params(PageParams), responses(
-    (status = 200, body = Page<Token>),
+    (status = 200, body = TokenPage),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ), security(("operator" = [])))]
 pub async fn tokens(
@@ -67,7 +68,7 @@ pub async fn revoke_token(
 
 /// Hosts' tokens, in the order of their ids: oldest first.
 #[utoipa::path(get, path = "/v1/enrollment-tokens", tag = "tokens", params(PageParams), responses(
-    (status = 200, body = Page<EnrollmentToken>),
+    (status = 200, body = EnrollmentTokenPage),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ), security(("operator" = [])))]
 pub async fn enrollment_tokens(

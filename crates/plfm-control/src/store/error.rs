@@ -49,6 +49,14 @@ pub enum StoreError {
         /// The host.
         host: String,
     },
+    /// More than a decision makes.
+    #[error("{count} events are more than the {max} that are appended at once")]
+    TooManyEvents {
+        /// How many.
+        count: usize,
+        /// How many may be.
+        max: usize,
+    },
     /// Copying to a file is SQLite's; PostgreSQL has tools of its own.
     #[error("a PostgreSQL database is backed up with pg_dump")]
     BackupElsewhere,
@@ -70,6 +78,7 @@ impl StoreError {
             Self::OtherSchema { .. } => "database_other",
             Self::Corrupt { .. } => "database_corrupt",
             Self::HostTwice { .. } => "host_twice",
+            Self::TooManyEvents { .. } => "too_many_events",
             Self::BackupElsewhere => "backup_elsewhere",
             Self::Unavailable(_) => "database_unavailable",
             Self::Refused(_) => "database_refused",

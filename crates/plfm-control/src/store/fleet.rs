@@ -58,14 +58,20 @@ pub struct Lacking {
     pub hosts: Vec<HostId>,
 }
 
+/// The totals, less what hosts count that were not heard of lately. Those are few, unless the fleet is in trouble.
 const RELEASES: Sql = Sql::shared(
-    "SELECT r.release,
-            CAST(SUM(CASE WHEN r.state = 'refused' THEN 0 ELSE 1 END) AS BIGINT),
-            CAST(SUM(CASE WHEN r.state = 'current' THEN 1 ELSE 0 END) AS BIGINT),
-            CAST(SUM(r.instances) AS BIGINT)
-     FROM hosts h JOIN host_releases r ON r.host = h.host
-     WHERE h.seen_at >= $1
-     GROUP BY r.release ORDER BY r.release",
+    "SELECT t.release,
+            t.hosts_installed - COALESCE(l.hosts_installed, 0),
+            t.hosts_current - COALESCE(l.hosts_current, 0),
+            t.instances - COALESCE(l.instances, 0)
+     FROM release_totals t LEFT JOIN
+         (SELECT r.release,
+                 CAST(SUM(CASE WHEN r.state = 'refused' THEN 0 ELSE 1 END) AS BIGINT) AS hosts_installed,
+                 CAST(SUM(CASE WHEN r.state = 'current' THEN 1 ELSE 0 END) AS BIGINT) AS hosts_current,
+                 CAST(SUM(r.instances) AS BIGINT) AS instances
+          FROM hosts h JOIN host_releases r ON r.host = h.host
+          WHERE h.seen_at < $1 GROUP BY r.release) l ON l.release = t.release
+     ORDER BY t.release",
 );
 
 const FLEET: Sql = Sql::shared(
@@ -73,18 +79,6 @@ const FLEET: Sql = Sql::shared(
             CAST(COALESCE(SUM(CASE WHEN seen_at >= $1 THEN 1 ELSE 0 END), 0) AS BIGINT),
             CAST(COALESCE(SUM(CASE WHEN seen_at >= $1 AND generation = $2 THEN 1 ELSE 0 END), 0) AS BIGINT)
      FROM hosts",
-);
-
-const DEFAULT: Sql = Sql::shared(
-    "SELECT CAST(COALESCE(SUM(CASE WHEN r.state = 'current' THEN 1 ELSE 0 END), 0) AS BIGINT), COUNT(*)
-     FROM hosts h JOIN host_releases r ON r.host = h.host AND r.release = $2
-     WHERE h.seen_at >= $1 AND r.state <> 'refused'",
-);
-
-const LACKING_COUNT: Sql = Sql::shared(
-    "SELECT COUNT(*) FROM hosts h
-     WHERE h.seen_at >= $1 AND NOT EXISTS
-         (SELECT 1 FROM host_releases r WHERE r.host = h.host AND r.release = $2 AND r.state <> 'refused')",
 );
 
 const LACKING: Sql = Sql::shared(
@@ -114,16 +108,19 @@ impl Store {
             .backend
             .rows(RELEASES, &[Arg::Int(active_since.micros())])
             .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(ReleaseCount {
-                    release: row.parsed(0)?,
-                    hosts_installed: row.number(1)?,
-                    hosts_current: row.number(2)?,
-                    instances: row.number(3)?,
-                })
-            })
-            .collect()
+        let mut counts = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let count = ReleaseCount {
+                release: row.parsed(0)?,
+                hosts_installed: row.number(1)?,
+                hosts_current: row.number(2)?,
+                instances: row.number(3)?,
+            };
+            if count.hosts_installed > 0 || count.instances > 0 {
+                counts.push(count);
+            }
+        }
+        Ok(counts)
     }
 
     /// The fleet against what it is told.
@@ -146,13 +143,11 @@ impl Store {
             ..FleetCounts::default()
         };
         if let Some(default) = default {
-            let rows = self
-                .backend
-                .rows(DEFAULT, &[since, Arg::Text(&default.to_string())])
-                .await?;
-            let row = first(&rows)?;
-            counts.hosts_at_default = row.number(0)?;
-            counts.hosts_with_default = row.number(1)?;
+            let releases = self.release_counts(active_since).await?;
+            if let Some(count) = releases.iter().find(|count| count.release == *default) {
+                counts.hosts_at_default = count.hosts_current;
+                counts.hosts_with_default = count.hosts_installed;
+            }
         }
         Ok(counts)
     }
@@ -164,16 +159,22 @@ impl Store {
         active_since: Timestamp,
         limit: usize,
     ) -> Result<Lacking, StoreError> {
+        let counts = self
+            .fleet_counts(active_since, Generation(0), Some(release))
+            .await?;
+        let total = counts.hosts_active.saturating_sub(counts.hosts_with_default);
+        if total == 0 {
+            return Ok(Lacking::default());
+        }
         let release = release.to_string();
         let args = [
             Arg::Int(active_since.micros()),
             Arg::Text(&release),
             Arg::Int(stored(limit as u64)),
         ];
-        let count = self.backend.rows(LACKING_COUNT, &args[..2]).await?;
         let rows = self.backend.rows(LACKING, &args).await?;
         Ok(Lacking {
-            total: first(&count)?.number(0)?,
+            total,
             hosts: rows.iter().map(|row| row.parsed(0)).collect::<Result<_, _>>()?,
         })
     }

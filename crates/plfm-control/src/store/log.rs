@@ -118,7 +118,12 @@ impl Store {
         answer: Option<&Answer>,
     ) -> Result<Vec<Event>, AppendError> {
         if events.len() > APPEND_MAX {
-            return Err(StoreError::corrupt(format!("more than {APPEND_MAX} events at once")).into());
+            let count = events.len();
+            return Err(StoreError::TooManyEvents {
+                count,
+                max: APPEND_MAX,
+            }
+            .into());
         }
         let mut change = self.backend.begin().await?;
         // The answer first: of two tries of one request, the later one is to learn that it was answered.

@@ -1,13 +1,14 @@
 //! `plfm ps`: the instances of this host.
 
 use clap::Args;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use plfm_api::{Instance, Items};
 
 use super::report::render_exit;
 use crate::agent::AgentClient;
 use crate::output::{CliError, Output};
 use crate::table::render_table;
+use crate::times::render_age;
 
 /// Longest command shown, in characters.
 const COMMAND_MAX: usize = 40;
@@ -65,15 +66,6 @@ fn render_command(argv: &[String]) -> String {
         .collect()
 }
 
-fn render_age(age: SignedDuration) -> String {
-    match age.as_secs() {
-        seconds if seconds < 120 => format!("{} s", seconds.max(0)),
-        seconds if seconds < 7_200 => format!("{} min", seconds / 60),
-        seconds if seconds < 172_800 => format!("{} h", seconds / 3_600),
-        seconds => format!("{} d", seconds / 86_400),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,12 +76,5 @@ mod tests {
             render_command(&["sh".into(), "-c".into(), "\necho a\n\u{1b}[2Jb".into()]),
             "sh -c echo a [2Jb"
         );
-    }
-
-    #[test]
-    fn ages_are_in_one_unit() {
-        let ages =
-            [-5, 0, 119, 120, 7_200, 172_800].map(|seconds| render_age(SignedDuration::from_secs(seconds)));
-        assert_eq!(ages, ["0 s", "0 s", "119 s", "2 min", "2 h", "2 d"]);
     }
 }

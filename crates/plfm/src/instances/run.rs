@@ -371,7 +371,7 @@ fn boot_failure(instance: &Instance) -> CliError {
         "all that is known: `plfm instances diagnose {}`",
         instance.id
     )));
-    error.details = serde_json::to_value(instance).ok();
+    error.details = serde_json::to_value(instance).ok().map(Box::new);
     error
 }
 

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plfm_control::store::{Beat, STREAMS_MAX, Store, Taken};
+use plfm_api::ReleaseState;
+use plfm_control::store::{Beat, HostFilter, STREAMS_MAX, Store, Taken};
+use plfm_release::ReleaseId;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::fixture::{Database, at, booted, plain, ready, ready_by_host, stream};
+use super::fixture::{Database, at, booted, plain, ready, ready_by_host, release, status, stream};
 
 /// One heartbeat on its way. The content of news is a function of host, stream and sequence, as with a real agent.
 #[derive(Debug, Clone)]
@@ -23,12 +25,30 @@ impl Delivery {
         1 + self.stream * 10 + self.sequence
     }
 
+    fn inventory(&self) -> Vec<(ReleaseId, ReleaseState, u32)> {
+        let states = [
+            ReleaseState::Current,
+            ReleaseState::Installed,
+            ReleaseState::Refused,
+        ];
+        let number = self.boots() as usize;
+        ['a', 'b', 'c']
+            .into_iter()
+            .take(number % 4)
+            .zip(states.into_iter().cycle().skip(number / 4 % 3))
+            .map(|(letter, state)| (release(letter), state, number as u32))
+            .collect()
+    }
+
     fn beat(&self, first_host: u32, seconds: i64) -> Beat {
         let host = first_host + self.host;
-        let beat = match self.has_news {
+        let mut beat = match self.has_news {
             true => booted(host, self.sequence, self.boots() as u32),
             false => plain(host, self.sequence),
         };
+        if self.has_news && self.boots().is_multiple_of(2) {
+            beat.status = Some(status(&self.inventory()));
+        }
         Beat {
             stream: stream(self.stream),
             seen_at: at(seconds),
@@ -105,6 +125,31 @@ impl Model {
     }
 }
 
+/// The totals by release are the sums of what the hosts say.
+async fn check_totals(store: &Store) {
+    let mut sums: BTreeMap<ReleaseId, (u64, u64, u64)> = BTreeMap::new();
+    for row in store
+        .host_rows(None, 10_000, &HostFilter::default())
+        .await
+        .unwrap()
+    {
+        for held in row.status.into_iter().flat_map(|status| status.releases) {
+            let sum = sums.entry(held.release).or_default();
+            sum.0 += u64::from(held.state != ReleaseState::Refused);
+            sum.1 += u64::from(held.state == ReleaseState::Current);
+            sum.2 += u64::from(held.instances);
+        }
+    }
+    let counts = store.release_counts(at(-1)).await.unwrap();
+    let counts = counts.into_iter().map(|count| {
+        (
+            count.release,
+            (count.hosts_installed, count.hosts_current, count.instances),
+        )
+    });
+    assert_eq!(counts.collect::<BTreeMap<_, _>>(), sums);
+}
+
 async fn run(replicas: &[Store; 2], first_host: u32, rounds: &[[Vec<Delivery>; 2]]) -> u64 {
     let mut model = Model::default();
     let mut seen: BTreeSet<(u32, u64, u64)> = BTreeSet::new();
@@ -150,6 +195,7 @@ fn check(runtime: &tokio::runtime::Runtime, database: &Database, cases: u32) {
                 (before + boots, (before + boots) * 100)
             );
             assert_eq!(ready_by_host(&replicas[1]).await, before + boots);
+            check_totals(&replicas[0]).await;
             before + boots
         });
         next.set((first_host + 3, total));

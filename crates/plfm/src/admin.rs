@@ -1,0 +1,113 @@
+//! `plfm admin`: the fleet, through its control plane.
+//!
+//! ```text
+//! context   which control plane, as whom: a file of this user's
+//! kernels   what the fleet boots          hosts    where
+//! policy    how it gets there             events   what happened
+//! tokens    who may say so                fleet    how far it is
+//! ```
+
+mod client;
+mod config;
+mod connection;
+mod consent;
+mod context;
+mod events;
+mod fleet;
+mod hosts;
+mod kernels;
+mod policy;
+mod receipt;
+mod secret_file;
+mod send;
+mod span;
+mod tokens;
+mod wait;
+mod weight;
+mod whoami;
+
+use clap::{Args, Subcommand};
+
+use self::client::ControlClient;
+use self::connection::{Connection, Environment};
+use crate::output::{CliError, Output};
+
+/// Arguments of `plfm admin`.
+#[derive(Debug, Args)]
+pub struct AdminArgs {
+    /// Which control plane: a context by its name, instead of the current one
+    #[arg(long, global = true, help_heading = crate::GLOBAL, env = "PLFM_CONTEXT", value_name = "NAME")]
+    context: Option<String>,
+    #[command(subcommand)]
+    command: AdminCommand,
+}
+
+/// Verbs of `plfm admin`.
+#[derive(Debug, Subcommand)]
+enum AdminCommand {
+    /// Say which control plane, and as whom
+    #[command(subcommand)]
+    Context(context::ContextCommand),
+    /// Look at releases in the fleet, and change what it boots
+    #[command(subcommand)]
+    Kernels(kernels::KernelsCommand),
+    /// Look at hosts, drain, enrol and revoke them
+    #[command(subcommand)]
+    Hosts(hosts::HostsCommand),
+    /// Read the log of what happened
+    Events(events::EventsArgs),
+    /// Look at and change what is settled once: canary, pins, window
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Make and take back operators' tokens
+    #[command(subcommand)]
+    Tokens(tokens::TokensCommand),
+    /// Show what the fleet is told, and how far it is
+    Fleet,
+    /// Show who this is to the control plane
+    Whoami,
+}
+
+impl AdminArgs {
+    /// Runs the verb.
+    ///
+    /// # Errors
+    /// [`CliError`], to be given to [`Output::fail`].
+    pub fn run(self, out: &Output) -> Result<(), CliError> {
+        let control = Control {
+            out,
+            context: self.context,
+        };
+        match self.command {
+            AdminCommand::Context(command) => command.run(out),
+            AdminCommand::Kernels(command) => command.run(&control),
+            AdminCommand::Hosts(command) => command.run(&control),
+            AdminCommand::Events(args) => args.run(&control),
+            AdminCommand::Policy(command) => command.run(&control),
+            AdminCommand::Tokens(command) => command.run(&control),
+            AdminCommand::Fleet => fleet::run(&control),
+            AdminCommand::Whoami => whoami::run(&control),
+        }
+    }
+}
+
+/// What a verb needs: a way to the control plane, and somewhere to put its result.
+struct Control<'a> {
+    out: &'a Output,
+    context: Option<String>,
+}
+
+impl Control<'_> {
+    /// Which control plane, and as whom.
+    fn connection(&self) -> Result<Connection, CliError> {
+        Connection::find(self.context.as_deref(), &Environment::read())
+    }
+
+    /// Runs `work` with a client.
+    fn block_on<T>(
+        &self,
+        work: impl AsyncFnOnce(&ControlClient) -> Result<T, CliError>,
+    ) -> Result<T, CliError> {
+        client::block_on(self.connection()?, work)
+    }
+}

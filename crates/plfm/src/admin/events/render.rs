@@ -1,0 +1,89 @@
+//! An event in words.
+
+use plfm_api::control::Event;
+use serde_json::Value;
+
+use crate::times::render_time;
+
+/// On one line, in the order of the table's columns.
+pub fn render_line(event: &Event) -> String {
+    format!(
+        "{:>6}  {}  {:<20}  {}  {}  {}",
+        event.position,
+        render_time(event.at),
+        event.kind,
+        event.aggregate,
+        render_actor(event),
+        render_detail(&event.detail)
+    )
+    .trim_end()
+    .to_owned()
+}
+
+/// Who did it.
+pub fn render_actor(event: &Event) -> String {
+    match event.actor.name.is_empty() {
+        true => event.actor.kind.clone(),
+        false => format!("{}:{}", event.actor.kind, event.actor.name),
+    }
+}
+
+/// `name=value` of what is there; a value that is no plain word is JSON.
+pub fn render_detail(detail: &Value) -> String {
+    let Some(members) = detail.as_object() else {
+        return match detail {
+            Value::Null => String::new(),
+            other => other.to_string(),
+        };
+    };
+    let parts = members
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| match value.as_str() {
+            Some(text) if is_word(text) => format!("{name}={text}"),
+            _ => format!("{name}={value}"),
+        });
+    parts.collect::<Vec<_>>().join(" ")
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '"' || c == '=')
+}
+
+#[cfg(test)]
+mod tests {
+    use plfm_api::control::Actor;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_a_line() {
+        let event = Event {
+            position: 12,
+            aggregate: "fleet".to_owned(),
+            sequence: 3,
+            at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
+            actor: Actor {
+                kind: "operator".to_owned(),
+                id: "01J".to_owned(),
+                name: "ci".to_owned(),
+                address: None,
+                request_id: None,
+            },
+            kind: "default_set".to_owned(),
+            detail: json!({"generation": 4, "reason": "it is \"time\"", "release": "a+b", "was": null}),
+        };
+        insta::assert_snapshot!(
+            render_line(&event),
+            @r#"    12  2026-01-02T03:04:05Z  default_set           fleet  operator:ci  generation=4 reason="it is \"time\"" release=a+b"#
+        );
+    }
+
+    #[test]
+    fn no_detail_is_nothing() {
+        assert_eq!(render_detail(&Value::Null), "");
+        assert_eq!(render_detail(&json!({})), "");
+        assert_eq!(render_detail(&json!([1])), "[1]");
+    }
+}
