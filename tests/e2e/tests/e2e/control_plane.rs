@@ -116,13 +116,18 @@ impl ControlPlane {
 
     /// `plfm admin …` as the first admin.
     pub fn admin(&self, args: &[&str]) -> Ran {
+        self.admin_as(&self.token, args)
+    }
+
+    /// `plfm admin …` with another token.
+    pub fn admin_as(&self, token: &str, args: &[&str]) -> Ran {
         let mut command = Command::new(lab::program("plfm"));
         command
             .args(["--output", "json", "admin"])
             .args(args)
             .env("PLFM_CONTROL_URL", self.url())
             .env("PLFM_CONTROL_CA", self.ca())
-            .env("PLFM_CONTROL_TOKEN", &self.token)
+            .env("PLFM_CONTROL_TOKEN", token)
             .env("XDG_CONFIG_HOME", self.path("config"))
             .stdin(Stdio::null());
         Ran::from(command.output().unwrap())

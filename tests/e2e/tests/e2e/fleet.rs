@@ -299,7 +299,7 @@ fn names_of(metrics: &str) -> std::collections::BTreeSet<String> {
 }
 
 fn every_metric_is_in_the_docs_and_promtool_accepts_it() {
-    let (_registry, control) = fleet_with(&["r1"]);
+    let (registry, control) = fleet_with(&["r1"]);
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -310,6 +310,19 @@ fn every_metric_is_in_the_docs_and_promtool_accepts_it() {
     control.set_default("r1");
     boot(&host, &[]);
     control.counts("r1", 1);
+    // What has never happened is not shown: a wrong token, and a release that nobody trusted signed.
+    assert_eq!(
+        control
+            .admin_as("plfm_op_01K00000000000000000000000_guess", &["whoami"])
+            .code,
+        3
+    );
+    registry.make_release_key("stranger");
+    let strange = registry.release("stranger", "r9");
+    assert_ne!(
+        host.plfm(["release", "install", strange.to_str().unwrap()]).code,
+        0
+    );
     let agent = get(&format!("{listen}/metrics"));
     let fleet = get(&format!("{}/metrics", control.metrics_address()));
     assert!(agent.contains("plfm_agent_boots_total{"), "{agent}");
