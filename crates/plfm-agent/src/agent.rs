@@ -46,7 +46,7 @@ struct Shared {
     tap: TapSupport,
     instances: Mutex<BTreeMap<String, Handle>>,
     registry: Option<RegistryLink>,
-    control: Option<Control>,
+    control: Option<Arc<Control>>,
     metrics: Metrics,
     /// Held while the file of what must stay is changed.
     wishes: Mutex<()>,
@@ -128,7 +128,7 @@ impl Agent {
     }
 
     async fn try_create(&self, request: CreateInstance) -> Result<Instance, ApiError> {
-        if self.control().is_some_and(Control::is_draining) {
+        if self.control().is_some_and(|control| control.is_draining()) {
             let detail = "this host takes no new instances: the control plane drains it";
             return Err(ApiError::conflict("host_draining", detail)
                 .hint("run it on another host, or have an operator end the draining"));
@@ -313,8 +313,8 @@ impl Agent {
 /// What earlier agents left of instances. Boots that were not counted yet are, before any record is forgotten.
 async fn recover(
     settings: &Settings,
-    control: Option<Control>,
-) -> anyhow::Result<(BTreeMap<String, Handle>, Option<Control>)> {
+    control: Option<Arc<Control>>,
+) -> anyhow::Result<(BTreeMap<String, Handle>, Option<Arc<Control>>)> {
     let dir = settings.instances_dir();
     let recovered = blocking(move || {
         let count = |records: &[Instance]| {

@@ -17,6 +17,7 @@ mod fleet;
 mod hosts;
 mod kernels;
 mod policy;
+mod quote;
 mod receipt;
 mod secret_file;
 mod send;
@@ -32,8 +33,17 @@ use self::client::ControlClient;
 use self::connection::{Connection, Environment};
 use crate::output::{CliError, Output};
 
+/// What every verb has in common.
+const COMMON: &str = "\
+Contexts, with their tokens, are kept in $XDG_CONFIG_HOME/plfm/config.toml or ~/.config/plfm/config.toml, which must be
+readable by its owner only. PLFM_CONTROL_URL, PLFM_CONTROL_CA (a file) and PLFM_CONTROL_TOKEN come before them.
+
+Exit codes: 0 done, 1 it did not work, 2 the command line is wrong, 3 not allowed, 4 not there, 5 something is in the way,
+6 it may work later, 7 a bug.";
+
 /// Arguments of `plfm admin`.
 #[derive(Debug, Args)]
+#[command(after_long_help = COMMON)]
 pub struct AdminArgs {
     /// Which control plane: a context by its name, instead of the current one
     #[arg(long, global = true, help_heading = crate::GLOBAL, env = "PLFM_CONTEXT", value_name = "NAME")]

@@ -47,6 +47,7 @@ use self::identity::ControlDir;
 use self::journal::Boot;
 use self::link::Wake;
 use self::reports::{FileShelf, Reports};
+use self::side::HostSide;
 use super::{Agent, make_private_dir, read_bounded};
 use crate::durable;
 use crate::problem::chain;
@@ -156,7 +157,7 @@ impl State {
 impl Control {
     /// Reads what earlier agents left, so that the host goes by it from its first boot on. `None` where the agent is told
     /// of no control plane. Blocking.
-    pub fn open(settings: &Settings) -> anyhow::Result<Option<Self>> {
+    pub fn open(settings: &Settings) -> anyhow::Result<Option<Arc<Self>>> {
         let Some(url) = &settings.control else {
             return Ok(None);
         };
@@ -189,7 +190,7 @@ impl Control {
             info!(generation = %applied.target.generation, "going by the control plane's last target");
             state.go_by(applied);
         }
-        Ok(Some(Self {
+        Ok(Some(Arc::new(Self {
             told,
             dir: ControlDir::new(path),
             reports,
@@ -197,7 +198,7 @@ impl Control {
             fetch_wake: Notify::new(),
             state: Mutex::new(state),
             applying: Mutex::default(),
-        }))
+        })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -373,7 +374,7 @@ impl Control {
 }
 
 impl Agent {
-    pub(super) fn control(&self) -> Option<&Control> {
+    pub(super) fn control(&self) -> Option<&Arc<Control>> {
         self.0.control.as_ref()
     }
 
@@ -384,9 +385,9 @@ impl Agent {
 
     /// Talks with the control plane until the agent ends.
     pub async fn follow_control(self) {
-        if self.control().is_some() {
-            let fetching = self.clone();
-            tokio::join!(self.keep_linked(), fetching.fetch_what_is_wanted());
+        if let Some(control) = self.control() {
+            let side = HostSide::new(self.clone());
+            tokio::join!(control.keep_linked(&side), self.fetch_what_is_wanted());
         }
     }
 

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Agent, Control};
+use super::Agent;
 use crate::metrics::Glance;
 
 impl Agent {
     /// The metrics as Prometheus reads them. Blocking.
     pub(crate) fn render_metrics(&self) -> Result<String, std::fmt::Error> {
-        let (generation, is_connected) = self.control().map(Control::glance).unwrap_or_default();
+        let (generation, is_connected) = self.control().map(|control| control.glance()).unwrap_or_default();
         self.0.metrics.render(Glance {
             cache_bytes: self.cache_bytes(),
             generation: generation.0,
@@ -18,7 +18,7 @@ impl Agent {
 
     /// Why no new instance can boot here; nothing, if one can. Blocking.
     pub(crate) fn why_not_ready(&self) -> Option<String> {
-        if self.control().is_some_and(Control::is_draining) {
+        if self.control().is_some_and(|control| control.is_draining()) {
             return Some("draining".to_owned());
         }
         match self.select_default() {

@@ -96,7 +96,7 @@ impl Agent {
             current,
             rollback_target: way_back,
             pinned,
-            targeted: self.control().map(super::Control::named).unwrap_or_default(),
+            targeted: self.control().map(|control| control.named()).unwrap_or_default(),
             ..InUse::default()
         })
     }

@@ -31,7 +31,7 @@ struct Facts {
 
 impl Agent {
     fn policy(&self) -> Policy {
-        self.control().map(super::Control::policy).unwrap_or_default()
+        self.control().map(|control| control.policy()).unwrap_or_default()
     }
 
     /// Chooses what an instance boots. Blocking.

@@ -12,7 +12,12 @@ pub fn finish(control: &Control, receipt: &Receipt) -> Result<(), CliError> {
 
 /// The receipt for people.
 pub fn render_receipt(receipt: &Receipt) -> String {
-    let mut fields = Vec::new();
+    render_receipt_of(receipt, Vec::new())
+}
+
+/// The receipt for people, with more about what changed.
+pub fn render_receipt_of(receipt: &Receipt, changes: Vec<(&'static str, String)>) -> String {
+    let mut fields = changes;
     let mut put = |label, value: Option<String>| fields.extend(value.map(|value| (label, value)));
     put("release", receipt.release.as_ref().map(ToString::to_string));
     put("was", receipt.previous_release.as_ref().map(ToString::to_string));

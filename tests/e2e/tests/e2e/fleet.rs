@@ -203,7 +203,7 @@ fn a_blocked_release_is_booted_by_nobody() {
     let host = control.host("rack-1");
     control.set_default("r2");
     control.set_default("r1");
-    control.json(&["kernels", "block", "r2", "--reason", "CVE", "--yes"]);
+    control.json(&["kernels", "block", "r2", "--reason", "CVE"]);
     let script = ["run", "--no-network", "--release", "r2", "--rootdisk"];
     let disk = lab::root_disk();
     let args = [&script[..], &[disk.to_str().unwrap(), "--", "/bin/true"]].concat();

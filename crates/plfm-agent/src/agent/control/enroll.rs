@@ -8,6 +8,7 @@
 //!
 //! Each attempt asks with the same key until there is an answer: the control plane repeats an answer that was lost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,12 +20,11 @@ use tracing::info;
 
 use super::https::HttpsControl;
 use super::identity::{HostIdentity, IdentityError, signing_request};
-use super::link::Link;
+use super::link::{Link, Side};
 use super::pace::Backoff;
-use super::side::HostSide;
 use super::transport::{Standing, TransportError};
 use super::{Control, chain};
-use crate::agent::{Agent, agent_version, random, read_bounded};
+use crate::agent::{agent_version, random, read_bounded};
 
 /// Largest file with a token, in bytes.
 const TOKEN_BYTES_MAX: u64 = 4 * 1024;
@@ -100,79 +100,75 @@ enum End {
     Renewed,
 }
 
-impl Agent {
-    /// Enrols, talks, renews, until the agent ends.
-    pub(super) async fn keep_linked(&self) {
-        let Some(control) = self.control() else {
-            return;
-        };
+impl Control {
+    /// Enrols, talks, renews, until it is dropped.
+    pub(super) async fn keep_linked(self: &Arc<Self>, side: &impl Side) {
         let (first, longest) = OPERATOR_PAUSE;
         let mut backoff = Backoff::new(first, longest);
         loop {
-            match self.one_conversation(control).await {
+            match self.one_conversation(side).await {
                 Ok(End::Renewed) => backoff = Backoff::new(first, longest),
                 // The way on is a new enrolment, at once if there is a token.
                 Ok(End::Refused) => sleep(backoff.pause(random())).await,
                 Err(error) => {
-                    control.note_problem(error.code(), chain(&error), error.hint());
+                    self.note_problem(error.code(), chain(&error), error.hint());
                     sleep(backoff.pause(random())).await;
                 }
             }
         }
     }
 
-    async fn one_conversation(&self, control: &Control) -> Result<End, EnrollError> {
+    async fn one_conversation(self: &Arc<Self>, side: &impl Side) -> Result<End, EnrollError> {
         let identity = match self.load_identity().await? {
-            Some(identity) if control.is_expired(&identity) => {
-                let enrolled = self.enroll(control).await;
+            Some(identity) if self.is_expired(&identity) => {
+                let enrolled = self.enroll().await;
                 enrolled.map_err(|source| EnrollError::Expired {
                     not_after: identity.not_after,
                     source: Box::new(source),
                 })?
             }
             Some(identity) => identity,
-            None => self.enroll(control).await?,
+            None => self.enroll().await?,
         };
-        control.know(&identity);
-        let transport = HttpsControl::new(&control.told.url, &control.told.ca, Some(&identity.pem))?;
+        self.know(&identity);
+        let transport = HttpsControl::new(&self.told.url, &self.told.ca, Some(&identity.pem))?;
         let version = agent_version();
-        let side = HostSide::new(self.clone());
         let link = Link {
             transport: &transport,
-            side: &side,
-            reports: &control.reports,
+            side,
+            reports: &self.reports,
             host: &identity.host,
             agent_version: &version,
-            wake: &control.wake,
+            wake: &self.wake,
         };
         tokio::select! {
             standing = link.run() => {
                 if standing == Standing::Expired {
-                    control.mark_expired(&identity);
+                    self.mark_expired(&identity);
                 }
                 Ok(End::Refused)
             }
-            () = self.renew_in_time(control, &transport, &identity) => Ok(End::Renewed),
+            () = self.renew_in_time(&transport, &identity) => Ok(End::Renewed),
         }
     }
 
-    async fn load_identity(&self) -> Result<Option<HostIdentity>, EnrollError> {
-        self.on_control(|control| Ok(control.dir.load()?)).await
+    async fn load_identity(self: &Arc<Self>) -> Result<Option<HostIdentity>, EnrollError> {
+        self.on_disk(|control| Ok(control.dir.load()?)).await
     }
 
-    /// Work on the control plane's files, off the runtime's threads.
-    async fn on_control<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Control) -> Result<T, EnrollError> + Send + 'static,
+    /// Work on the files of the identity, off the runtime's threads.
+    async fn on_disk<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, EnrollError> + Send + 'static,
     ) -> Result<T, EnrollError> {
-        let agent = self.clone();
-        let done = tokio::task::spawn_blocking(move || agent.control().map(work)).await;
-        done.ok().flatten().unwrap_or(Err(EnrollError::Ending))
+        let control = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&control)).await;
+        done.unwrap_or(Err(EnrollError::Ending))
     }
 
-    async fn enroll(&self, control: &Control) -> Result<HostIdentity, EnrollError> {
+    async fn enroll(self: &Arc<Self>) -> Result<HostIdentity, EnrollError> {
         let (key, csr, token) = self
-            .on_control(|control| {
+            .on_disk(|control| {
                 let token = read_token(control)?;
                 let key = control.dir.next_key()?;
                 let csr = signing_request(&key, &control.told.host_name)?;
@@ -181,35 +177,39 @@ impl Agent {
             .await?;
         let request = EnrollHost {
             token,
-            name: control.told.host_name.clone(),
+            name: self.told.host_name.clone(),
             csr,
             agent_version: agent_version(),
             arch: Architecture::X86_64,
         };
-        let transport = HttpsControl::new(&control.told.url, &control.told.ca, None)?;
+        let transport = HttpsControl::new(&self.told.url, &self.told.ca, None)?;
         let issued = transport
             .enroll(&request)
             .await
-            .inspect_err(|error| control.note_token(&request.token, error))?;
+            .inspect_err(|error| self.note_token(&request.token, error))?;
         let identity = self.accept(key, issued).await?;
         info!(host = %identity.host, "enrolled");
         Ok(identity)
     }
 
-    async fn accept(&self, key: KeyPair, issued: EnrolledHost) -> Result<HostIdentity, EnrollError> {
-        self.on_control(move |control| Ok(control.dir.accept(&key, control.told.url.as_str(), &issued)?))
+    async fn accept(
+        self: &Arc<Self>,
+        key: KeyPair,
+        issued: EnrolledHost,
+    ) -> Result<HostIdentity, EnrollError> {
+        self.on_disk(move |control| Ok(control.dir.accept(&key, control.told.url.as_str(), &issued)?))
             .await
     }
 
     /// Returns when there is another certificate.
-    async fn renew_in_time(&self, control: &Control, transport: &HttpsControl, identity: &HostIdentity) {
+    async fn renew_in_time(self: &Arc<Self>, transport: &HttpsControl, identity: &HostIdentity) {
         let mut backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(3_600));
         loop {
             if Timestamp::now() < identity.renew_after {
                 sleep(AGE_EVERY).await;
                 continue;
             }
-            match self.renew(control, transport, identity).await {
+            match self.renew(transport, identity).await {
                 Ok(renewed) => {
                     info!(not_after = %renewed.not_after, "there is another certificate");
                     return;
@@ -227,13 +227,12 @@ impl Agent {
     }
 
     async fn renew(
-        &self,
-        control: &Control,
+        self: &Arc<Self>,
         transport: &HttpsControl,
         identity: &HostIdentity,
     ) -> Result<HostIdentity, EnrollError> {
         let (key, csr) = self
-            .on_control(|control| {
+            .on_disk(|control| {
                 let key = control.dir.next_key()?;
                 let csr = signing_request(&key, &control.told.host_name)?;
                 Ok((key, csr))
@@ -241,7 +240,7 @@ impl Agent {
             .await?;
         let issued = transport.renew(&identity.host, &RenewCertificate { csr }).await?;
         let renewed = self.accept(key, issued).await?;
-        control.know(&renewed);
+        self.know(&renewed);
         Ok(renewed)
     }
 }

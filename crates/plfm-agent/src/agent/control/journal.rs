@@ -60,7 +60,7 @@ pub struct News {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Acknowledged {
     /// These are taken, and gone from here.
-    Taken(News),
+    Taken(Box<News>),
     /// Nothing that was sent.
     Nothing,
     /// The control plane knows later news than were ever made here: this journal is an old copy of itself.
@@ -191,7 +191,7 @@ impl Journal {
             return Acknowledged::Ahead;
         }
         match self.frozen.take_if(|news| news.sequence <= sequence) {
-            Some(news) => Acknowledged::Taken(news),
+            Some(news) => Acknowledged::Taken(Box::new(news)),
             None => Acknowledged::Nothing,
         }
     }

@@ -16,7 +16,7 @@ fn kills() -> u64 {
 }
 
 /// Progress between two kills, so that each one meets work under way.
-const STEPS_BETWEEN_KILLS: u64 = 40;
+const STEPS_BETWEEN_KILLS: u64 = 25;
 
 #[derive(Default)]
 struct Progress {

@@ -214,7 +214,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 #[test]
 fn any_deliveries_count_once_on_sqlite() {
-    check(&runtime(), &Database::sqlite(), 48);
+    check(&runtime(), &Database::sqlite(), 32);
 }
 
 #[test]
@@ -222,5 +222,5 @@ fn any_deliveries_count_once_on_sqlite() {
 fn any_deliveries_count_once_on_postgres() {
     let runtime = runtime();
     let database = runtime.block_on(Database::postgres());
-    check(&runtime, &database, 48);
+    check(&runtime, &database, 24);
 }

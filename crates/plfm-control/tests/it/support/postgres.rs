@@ -38,6 +38,7 @@ pub struct Postgres {
     directory: PathBuf,
     postmaster: Mutex<Option<Child>>,
     databases: AtomicU32,
+    settings: &'static [&'static str],
     // Its standard input ends with this process, or when this is dropped.
     _janitor: Child,
 }
@@ -46,11 +47,16 @@ impl Postgres {
     /// The server that this test process shares.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        // Never killed and soon gone: what it says is on disk need not be.
+        SHARED.get_or_init(|| Self::start_with(&["fsync=off", "full_page_writes=off"]))
     }
 
     /// A server that nobody shares, and that a test may kill.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(settings: &'static [&'static str]) -> Self {
         let template = template();
         let directory = tempfile::Builder::new()
             .prefix("plfm-pg-")
@@ -74,6 +80,7 @@ impl Postgres {
             directory,
             postmaster: Mutex::new(None),
             databases: AtomicU32::new(0),
+            settings,
             _janitor: janitor,
         };
         server.start_again();
@@ -145,6 +152,7 @@ impl Postgres {
             .args(["-c", "max_connections=60"])
             .args(["-c", "shared_buffers=64MB"])
             .args(["-c", "log_min_messages=log"])
+            .args(self.settings.iter().flat_map(|setting| ["-c", setting]))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

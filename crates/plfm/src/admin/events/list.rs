@@ -125,7 +125,7 @@ fn render(page: &EventPage, after: Option<u64>) -> String {
             event.kind.clone(),
             event.aggregate.clone(),
             render_actor(event),
-            render_detail(&event.detail),
+            render_detail(event),
         ]
     });
     let table = render_table(["POSITION", "TIME", "WHAT", "ABOUT", "WHO", "DETAIL"], rows);

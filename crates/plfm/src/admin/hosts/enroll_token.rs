@@ -1,6 +1,6 @@
 //! `plfm admin hosts enroll-token`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde::Serialize;
 
 use crate::admin::Control;
+use crate::admin::quote::quote;
 use crate::admin::secret_file::SecretFile;
 use crate::admin::span::Span;
 use crate::output::{CliError, render_fields};
@@ -49,7 +50,7 @@ impl EnrollTokenArgs {
         let url = control.connection()?.url.to_string();
         let request = CreateEnrollmentToken {
             valid_seconds: Some(self.valid.seconds()),
-            host_name: self.host_name,
+            host_name: self.host_name.clone(),
         };
         let created: CreatedEnrollmentToken = control.block_on(async |client| {
             client
@@ -57,20 +58,30 @@ impl EnrollTokenArgs {
                 .await
         })?;
         let kept = file.map(|file| file.keep(&created.token)).transpose()?;
+        let agent_command = agent_command(&url, kept.as_deref(), self.host_name.as_deref());
         let report = EnrollTokenReport {
             id: created.id,
             expires_at: created.expires_at,
             token: kept.is_none().then_some(created.token),
             file: kept,
-            agent_command: agent_command(url.trim_end_matches('/')),
+            agent_command,
         };
         control.out.result(&report, render)
     }
 }
 
 /// The token is in a file there: other users can read a command line.
-fn agent_command(url: &str) -> String {
-    format!("plfm-agent --control {url} --control-ca CA.pem --enroll-token-file TOKEN")
+fn agent_command(url: &str, token_file: Option<&Path>, host_name: Option<&str>) -> String {
+    let url = url.trim_end_matches('/');
+    let token_file = token_file
+        .and_then(Path::to_str)
+        .map_or_else(|| "TOKEN".to_owned(), quote);
+    let mut command =
+        format!("plfm-agent --control {url} --control-ca CA.pem --enroll-token-file {token_file}");
+    if let Some(name) = host_name {
+        command += &format!(" --host-name {}", quote(name));
+    }
+    command
 }
 
 fn render(report: &EnrollTokenReport) -> String {

@@ -93,8 +93,9 @@ fn render_unable(detail: &KernelDetail) -> String {
         0 => String::new(),
         more => format!("and {more} more\n"),
     };
+    let hosts = if detail.unable_total == 1 { "host" } else { "hosts" };
     format!(
-        "\n{} hosts could not run it\n\n{table}{more}",
+        "\n{} {hosts} could not run it\n\n{table}{more}",
         detail.unable_total
     )
 }

@@ -3,8 +3,9 @@
 use clap::Args;
 use plfm_api::control::Policy;
 
-use super::change::{change_policy, find_release, quote};
+use super::change::{change_policy, find_release};
 use crate::admin::Control;
+use crate::admin::quote::quote;
 use crate::output::{Category, CliError};
 
 /// Arguments of `plfm admin policy pin`.

@@ -11,14 +11,19 @@ use crate::output::render_fields;
 
 /// All of a policy.
 pub fn render_policy(policy: &Policy) -> String {
-    render_fields(&[
+    render_fields(&policy_fields(policy))
+}
+
+/// A policy's parts.
+pub fn policy_fields(policy: &Policy) -> [(&'static str, String); 6] {
+    [
         ("canary", render_canary(policy.canary.as_ref())),
         ("pins", render_pins(&policy.pins)),
         ("prefetch", render_releases(&policy.prefetch)),
         ("window", render_window(policy.window.as_ref())),
         ("fetches at once", render_fetches(policy.fetches_max)),
         ("lost after", render_span(u64::from(policy.lost_after_seconds))),
-    ])
+    ]
 }
 
 /// A release at a share.

@@ -7,8 +7,8 @@ use clap::Args;
 use plfm_api::control::{CurrentPolicy, Generation, Policy, Receipt, SetPolicy};
 use reqwest::Method;
 
+use super::change::report;
 use crate::admin::Control;
-use crate::admin::receipt::finish;
 use crate::output::{Category, CliError};
 
 /// Largest file read: thousands of pins.
@@ -45,9 +45,11 @@ impl SetArgs {
             expected_generation: self.expect_generation.map(Generation).or(generation),
             reason: self.reason,
         };
-        let receipt: Receipt =
-            control.block_on(async |client| client.change(Method::PUT, &["policy"], &request).await)?;
-        finish(control, &receipt)
+        control.block_on(async |client| {
+            let before: CurrentPolicy = client.get(&["policy"], &[]).await?;
+            let receipt: Receipt = client.change(Method::PUT, &["policy"], &request).await?;
+            report(control, receipt, request.policy, &before)
+        })
     }
 }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use clap::Args;
 use plfm_api::control::{MaintenanceWindow, Policy, Weekday};
 
-use super::change::{change_policy, quote};
+use super::change::change_policy;
 use super::render::day_name;
 use crate::admin::Control;
+use crate::admin::quote::quote;
 use crate::admin::span::Span;
 use crate::output::CliError;
 

@@ -72,7 +72,7 @@ fn news_do_not_change_once_they_have_a_number() {
     assert!(!journal.freeze(None));
     assert_eq!(journal.frozen(), Some(&news));
     assert_eq!(journal.acknowledge(0), Acknowledged::Nothing);
-    assert_eq!(journal.acknowledge(1), Acknowledged::Taken(news));
+    assert_eq!(journal.acknowledge(1), Acknowledged::Taken(Box::new(news)));
     assert_eq!(journal.acknowledge(1), Acknowledged::Nothing);
     assert!(journal.freeze(None));
     assert_eq!(sum(&journal.frozen().unwrap().outcomes), 1);
