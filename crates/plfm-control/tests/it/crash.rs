@@ -35,7 +35,8 @@ async fn write(
         let key = format!("{number}-{count}");
         let (method, path, body) = if count % 2 == 0 {
             // No two alike: what is so already is no event.
-            let policy = json!({"fetches_max": u64::from(number) * 1_000_000 + count, "lost_after_seconds": 300});
+            let policy =
+                json!({"fetches_max": u64::from(number) * 1_000_000 + count, "lost_after_seconds": 300});
             (
                 Method::PUT,
                 "/v1/policy",
