@@ -34,7 +34,9 @@ async fn write(
     for count in 0_u64.. {
         let key = format!("{number}-{count}");
         let (method, path, body) = if count % 2 == 0 {
-            let policy = json!({"fetches_max": count, "lost_after_seconds": 300});
+            // No two alike: what is so already is no event.
+            let policy =
+                json!({"fetches_max": u64::from(number) * 1_000_000 + count, "lost_after_seconds": 300});
             (
                 Method::PUT,
                 "/v1/policy",

@@ -13,6 +13,7 @@ mod hosts;
 mod plane;
 mod program;
 mod refusals;
+mod registry;
 mod repeats;
 mod serving;
 mod slow;

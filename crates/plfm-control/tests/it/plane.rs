@@ -12,13 +12,14 @@ use plfm_release::{Architecture, Compatibility, Protocol, ReleaseId, Sha256Diges
 use reqwest::{Certificate, Client, Identity, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub struct Plane {
     pub dir: TempDir,
     pub running: Running,
     pub admin: String,
-    pub shutdown: CancellationToken,
+    /// Ends it when it is dropped.
+    _shutdown: DropGuard,
 }
 
 pub fn given() -> Given {
@@ -49,7 +50,7 @@ pub async fn run(dir: TempDir, admin: String, change: impl FnOnce(Settings) -> S
         dir,
         running,
         admin,
-        shutdown,
+        _shutdown: shutdown.drop_guard(),
     }
 }
 
@@ -154,12 +155,6 @@ impl Plane {
             .send()
             .await
             .unwrap()
-    }
-
-    pub async fn stop(self) -> TempDir {
-        self.shutdown.cancel();
-        self.running.ended().await;
-        self.dir
     }
 }
 

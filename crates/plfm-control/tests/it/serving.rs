@@ -73,7 +73,7 @@ async fn no_secret_is_logged() {
     assert!(!log.contains("PRIVATE KEY") && !log.contains("panicked"));
     let database = std::fs::read(dir.path().join("control.db")).unwrap();
     for secret in &secrets {
-        let secret = secret[secret.len() - 43..].as_bytes();
+        let secret = &secret.as_bytes()[secret.len() - 43..];
         assert!(
             !database.windows(secret.len()).any(|window| window == secret),
             "a token is in the database"
