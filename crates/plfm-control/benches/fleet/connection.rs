@@ -33,7 +33,11 @@ pub struct Connection {
 }
 
 /// Connects every host.
-pub async fn connect(server: &Server, fleet: &Fleet, figures: &mut Figures) -> anyhow::Result<Vec<Connection>> {
+pub async fn connect(
+    server: &Server,
+    fleet: &Fleet,
+    figures: &mut Figures,
+) -> anyhow::Result<Vec<Connection>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(&fleet.ca)?)?;
     let roots = Arc::new(roots);
@@ -67,7 +71,10 @@ async fn open(
         .with_root_certificates(roots)
         .with_client_auth_cert(host.chain.clone(), fleet.key.clone_key())?;
     let name = ServerName::try_from("localhost")?;
-    let tls = TlsConnector::from(Arc::new(config)).connect(name, stream).await.context("no TLS")?;
+    let tls = TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .context("no TLS")?;
     let (sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(16 * 1024)
         .handshake(TokioIo::new(tls))
@@ -82,7 +89,12 @@ async fn open(
 
 impl Connection {
     /// A request and its whole answer.
-    pub async fn ask(&mut self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<(StatusCode, Bytes)> {
+    pub async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
         self.sender.ready().await?;
         let request = Request::builder()
             .method(method)
@@ -98,7 +110,11 @@ impl Connection {
     /// `POST` that must succeed.
     pub async fn post(&mut self, path: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
         let (status, bytes) = self.ask(Method::POST, path, body).await?;
-        ensure!(status.is_success(), "{path}: {status}: {}", String::from_utf8_lossy(&bytes));
+        ensure!(
+            status.is_success(),
+            "{path}: {status}: {}",
+            String::from_utf8_lossy(&bytes)
+        );
         Ok(bytes)
     }
 }

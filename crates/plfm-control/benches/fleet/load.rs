@@ -64,7 +64,12 @@ pub async fn measure(
     figures.failed = tally.failed.load(Ordering::Relaxed);
     figures.boots_sent = tally.boots.load(Ordering::Relaxed);
     figures.heartbeats_counted = server.counter("plfm_control_heartbeats_total").await?;
-    figures.boots_counted = kernels(server, fleet).await?.items.iter().map(|kernel| kernel.boots).sum();
+    figures.boots_counted = kernels(server, fleet)
+        .await?
+        .items
+        .iter()
+        .map(|kernel| kernel.boots)
+        .sum();
     Ok(())
 }
 
@@ -111,7 +116,15 @@ impl SimulatedHost {
         let stream = ulid::Ulid::generate().to_string();
         let mut latencies_us = Vec::new();
         let mut due = self.first;
-        let mut number = u64::from(self.connection.host.as_str().as_bytes().last().copied().unwrap_or(0));
+        let mut number = u64::from(
+            self.connection
+                .host
+                .as_str()
+                .as_bytes()
+                .last()
+                .copied()
+                .unwrap_or(0),
+        );
         while due < end {
             tokio::time::sleep_until(due.into()).await;
             let (heartbeat, boots) = self.heartbeat(&stream, number);
@@ -187,8 +200,16 @@ impl SimulatedHost {
             arch: Architecture::X86_64,
             vmm: "qemu-kvm".to_owned(),
             releases: vec![
-                HostRelease { release: current.clone(), state: ReleaseState::Current, instances: 12 },
-                HostRelease { release: other.clone(), state: ReleaseState::Installed, instances: 3 },
+                HostRelease {
+                    release: current.clone(),
+                    state: ReleaseState::Current,
+                    instances: 12,
+                },
+                HostRelease {
+                    release: other.clone(),
+                    state: ReleaseState::Installed,
+                    instances: 3,
+                },
             ],
             problems: Vec::new(),
         }

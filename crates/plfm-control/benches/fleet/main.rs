@@ -18,7 +18,14 @@ mod server;
 mod summary;
 
 #[path = "../../tests/it/support/postgres.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "it is the tests', who need more of it and may fail"
+)]
 mod postgres;
 
 use std::path::PathBuf;
@@ -82,11 +89,11 @@ fn main() -> anyhow::Result<()> {
 async fn run(options: Options) -> anyhow::Result<()> {
     let dir = tempfile::Builder::new().prefix("plfm-fleet-").tempdir()?;
     let postgres = match options.database {
-        Database::Postgres => Some(postgres::Postgres::start().context("this measurement needs PostgreSQL 15")?),
+        Database::Postgres => Some(postgres::Postgres::start()),
         Database::Sqlite => None,
     };
     let database = match &postgres {
-        Some(postgres) => postgres.create_database(),
+        Some(postgres) => postgres.database().await,
         None => format!("sqlite:{}", dir.path().join("control.sqlite").display()),
     };
     let fleet = seed::seed(dir.path(), &database, options.hosts).await?;

@@ -40,7 +40,10 @@ pub async fn measure(
         }
         let asked = Instant::now();
         let receipt: Receipt = operator(fleet)?
-            .post(format!("https://localhost:{}/v1/kernels/set-default", server.address.port()))
+            .post(format!(
+                "https://localhost:{}/v1/kernels/set-default",
+                server.address.port()
+            ))
             .bearer_auth(&fleet.token)
             .header(IDEMPOTENCY_KEY, ulid::Ulid::generate().to_string())
             .json(&SetDefault {
@@ -59,7 +62,10 @@ pub async fn measure(
         let mut took = Vec::with_capacity(seen.len());
         for result in seen {
             let (connection, target, at) = result?;
-            ensure!(target.default.as_ref() == Some(release), "a host saw another default");
+            ensure!(
+                target.default.as_ref() == Some(release),
+                "a host saw another default"
+            );
             took.push(u64::try_from(at.saturating_duration_since(asked).as_micros())?);
             connections.push(connection);
         }
@@ -69,10 +75,20 @@ pub async fn measure(
     Ok(())
 }
 
-async fn poll(mut connection: Connection, after: Generation) -> anyhow::Result<(Connection, Target, Instant)> {
-    let path = format!("/v1/hosts/{}/target?after={after}&wait_seconds=55", connection.host);
+async fn poll(
+    mut connection: Connection,
+    after: Generation,
+) -> anyhow::Result<(Connection, Target, Instant)> {
+    let path = format!(
+        "/v1/hosts/{}/target?after={after}&wait_seconds=55",
+        connection.host
+    );
     let (status, body) = connection.ask(Method::GET, &path, Vec::new()).await?;
     let at = Instant::now();
-    ensure!(status == StatusCode::OK, "{status}: {}", String::from_utf8_lossy(&body));
+    ensure!(
+        status == StatusCode::OK,
+        "{status}: {}",
+        String::from_utf8_lossy(&body)
+    );
     Ok((connection, serde_json::from_slice(&body)?, at))
 }

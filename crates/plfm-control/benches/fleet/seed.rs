@@ -41,7 +41,9 @@ pub async fn seed(dir: &Path, database: &str, count: usize) -> anyhow::Result<Fl
     let ca = data.join(CA_CERTIFICATE_FILE);
     let authority = Authority::open(&ca, &data.join(CA_KEY_FILE))?;
     let key = rcgen::KeyPair::generate()?;
-    let request = rcgen::CertificateParams::default().serialize_request(&key)?.pem()?;
+    let request = rcgen::CertificateParams::default()
+        .serialize_request(&key)?
+        .pem()?;
     let request = SigningRequest::parse(&request)?;
     let now = Timestamp::now();
 
@@ -62,7 +64,8 @@ pub async fn seed(dir: &Path, database: &str, count: usize) -> anyhow::Result<Fl
     for number in 0..count {
         let id: HostId = ulid::Ulid::generate().to_string().parse()?;
         let certificate = authority.issue(&id, &request, now)?;
-        let chain = CertificateDer::pem_slice_iter(certificate.chain_pem.as_bytes()).collect::<Result<_, _>>()?;
+        let chain =
+            CertificateDer::pem_slice_iter(certificate.chain_pem.as_bytes()).collect::<Result<_, _>>()?;
         facts.push(Fact::HostEnrolled {
             host: id.clone(),
             name: format!("host-{number:06}"),
@@ -90,7 +93,14 @@ fn init(data: &Path, database: &str) -> anyhow::Result<String> {
     let output = Command::new(env!("CARGO_BIN_EXE_plfm-control"))
         .args(["init", "--data-dir"])
         .arg(data)
-        .args(["--database", database, "--name", "localhost", "--name", "127.0.0.1"])
+        .args([
+            "--database",
+            database,
+            "--name",
+            "localhost",
+            "--name",
+            "127.0.0.1",
+        ])
         .output()
         .context("cannot run plfm-control")?;
     ensure!(
@@ -99,7 +109,9 @@ fn init(data: &Path, database: &str) -> anyhow::Result<String> {
         String::from_utf8_lossy(&output.stderr)
     );
     let printed = String::from_utf8(output.stdout)?;
-    let token = printed.split_whitespace().find(|word| word.starts_with("plfm_op_"));
+    let token = printed
+        .split_whitespace()
+        .find(|word| word.starts_with("plfm_op_"));
     Ok(token.context("init printed no token")?.to_owned())
 }
 

@@ -29,7 +29,12 @@ impl Server {
             .args(["serve", "--data-dir"])
             .arg(data_dir(dir))
             .args(["--database", database])
-            .args(["--listen", &address.to_string(), "--metrics-listen", &metrics.to_string()])
+            .args([
+                "--listen",
+                &address.to_string(),
+                "--metrics-listen",
+                &metrics.to_string(),
+            ])
             .env("PLFM_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -44,9 +49,17 @@ impl Server {
         };
         let http = reqwest::Client::new();
         let ready = format!("http://{metrics}/readyz");
-        while !http.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success()) {
+        while !http
+            .get(&ready)
+            .send()
+            .await
+            .is_ok_and(|answer| answer.status().is_success())
+        {
             if server.process.try_wait()?.is_some() || started.elapsed() > PATIENCE {
-                bail!("the control plane did not start:\n{}", std::fs::read_to_string(dir.join("control.log"))?);
+                bail!(
+                    "the control plane did not start:\n{}",
+                    std::fs::read_to_string(dir.join("control.log"))?
+                );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -56,18 +69,27 @@ impl Server {
 
     /// The sum of a counter's samples.
     pub async fn counter(&self, name: &str) -> anyhow::Result<f64> {
-        let text = reqwest::get(format!("http://{}/metrics", self.metrics)).await?.text().await?;
+        let text = reqwest::get(format!("http://{}/metrics", self.metrics))
+            .await?
+            .text()
+            .await?;
         let samples = text.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
         });
-        Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+        Ok(samples
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum())
     }
 
     /// Its resident memory.
     pub fn rss_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
         let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        kib.and_then(|kib| kib.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+        kib.and_then(|kib| kib.trim().trim_end_matches(" kB").parse::<u64>().ok())
+            .unwrap_or(0)
+            * 1024
     }
 
     /// Processor time that it has used, in milliseconds (proc_pid_stat(5), fields 14 and 15).
@@ -75,7 +97,12 @@ impl Server {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap_or_default();
         let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
         let fields: Vec<&str> = rest.split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        let ticks = |at: usize| {
+            fields
+                .get(at)
+                .and_then(|field| field.parse::<u64>().ok())
+                .unwrap_or(0)
+        };
         (ticks(11) + ticks(12)) * 1_000 / rustix::param::clock_ticks_per_second()
     }
 

@@ -42,7 +42,8 @@ impl Spread {
         us.sort_unstable();
         let at = |share: f64| {
             let index = (us.len() as f64 * share).ceil() as usize;
-            us.get(index.saturating_sub(1)).map_or(0.0, |us| *us as f64 / 1_000.0)
+            us.get(index.saturating_sub(1))
+                .map_or(0.0, |us| *us as f64 / 1_000.0)
         };
         Self {
             count: us.len(),
@@ -53,7 +54,10 @@ impl Spread {
     }
 
     fn render(&self) -> String {
-        format!("P50 {:.1} ms, P99 {:.1} ms, most {:.1} ms of {}", self.p50, self.p99, self.max, self.count)
+        format!(
+            "P50 {:.1} ms, P99 {:.1} ms, most {:.1} ms of {}",
+            self.p50, self.p99, self.max, self.count
+        )
     }
 }
 
@@ -110,7 +114,11 @@ impl Figures {
         for (round, spread) in self.push_ms.iter().enumerate() {
             let _ = writeln!(text, "push {:<9}{}", round + 1, spread.render());
         }
-        let _ = write!(text, "memory        {} MiB at most", self.server_rss_bytes / (1 << 20));
+        let _ = write!(
+            text,
+            "memory        {} MiB at most",
+            self.server_rss_bytes / (1 << 20)
+        );
         text
     }
 
