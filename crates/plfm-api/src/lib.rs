@@ -24,12 +24,14 @@
 //! Invariant: no I/O and no clock. Types that carry secrets or environment values have no `Debug`.
 
 pub mod control;
+mod exposition;
 mod host;
 mod instance;
 mod problem;
 mod release;
 mod report;
 
+pub use exposition::{PROMETHEUS_CONTENT_TYPE, prometheus_text};
 pub use host::{ControlLink, ControlProblem, Host, Items};
 pub use instance::{
     CreateInstance, Instance, InstanceExit, InstanceState, NetworkMode, Resources, Rlimit,

@@ -8,12 +8,10 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use plfm_api::{PROMETHEUS_CONTENT_TYPE, prometheus_text};
 use tokio::net::TcpListener;
 
 use crate::agent::{Agent, blocking};
-
-/// What Prometheus reads.
-const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Listens at once, so that an address that is taken is an error at the start; then serves until it is dropped.
 pub async fn serve_metrics(
@@ -41,7 +39,10 @@ pub async fn serve_metrics(
 
 async fn metrics(State(agent): State<Agent>) -> Response {
     match blocking(move || agent.render_metrics()).await {
-        Ok(Ok(text)) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Ok(Ok(text)) => {
+            let kind = [(header::CONTENT_TYPE, PROMETHEUS_CONTENT_TYPE)];
+            (kind, prometheus_text(&text)).into_response()
+        }
         Ok(Err(_)) | Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

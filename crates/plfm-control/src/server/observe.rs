@@ -7,6 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use jiff::Timestamp;
 use plfm_api::control::KernelState;
+use plfm_api::{PROMETHEUS_CONTENT_TYPE, prometheus_text};
 use tracing::warn;
 
 use super::chain;
@@ -52,8 +53,8 @@ async fn metrics(State(control): State<Control>) -> Response {
         .render(fleet.generation().0, fleet.position(), numbers)
     {
         Ok(text) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
+            let kind = [(header::CONTENT_TYPE, PROMETHEUS_CONTENT_TYPE)];
+            (kind, prometheus_text(&text)).into_response()
         }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

@@ -70,6 +70,10 @@ impl ControlPlane {
         format!("https://localhost:{}", self.port)
     }
 
+    pub fn metrics_address(&self) -> String {
+        format!("127.0.0.1:{}", self.metrics_port)
+    }
+
     pub fn ca(&self) -> PathBuf {
         self.path("data/ca.crt")
     }
@@ -112,13 +116,18 @@ impl ControlPlane {
 
     /// `plfm admin …` as the first admin.
     pub fn admin(&self, args: &[&str]) -> Ran {
+        self.admin_as(&self.token, args)
+    }
+
+    /// `plfm admin …` with another token.
+    pub fn admin_as(&self, token: &str, args: &[&str]) -> Ran {
         let mut command = Command::new(lab::program("plfm"));
         command
             .args(["--output", "json", "admin"])
             .args(args)
             .env("PLFM_CONTROL_URL", self.url())
             .env("PLFM_CONTROL_CA", self.ca())
-            .env("PLFM_CONTROL_TOKEN", &self.token)
+            .env("PLFM_CONTROL_TOKEN", token)
             .env("XDG_CONFIG_HOME", self.path("config"))
             .stdin(Stdio::null());
         Ran::from(command.output().unwrap())
@@ -130,26 +139,37 @@ impl ControlPlane {
 
     /// A host that enrolled, named `name`, that follows the same registry.
     pub fn host(&self, name: &str) -> Host {
+        self.host_with(name, &[])
+    }
+
+    /// The same, its agent with more options.
+    pub fn host_with(&self, name: &str, options: &[&str]) -> Host {
         let token = self.path(&format!("{name}.token"));
         let token = token.to_str().unwrap();
         self.admin(&["hosts", "enroll-token", "--host-name", name, "--out", token])
             .ok();
         let (store, root) = &self.registry;
+        let url = self.url();
+        let ca = self.ca();
         let host = Host::of_fleet(
             root,
             &[
-                "--registry",
-                store.to_str().unwrap(),
-                "--no-network",
-                "--control",
-                &self.url(),
-                "--control-ca",
-                self.ca().to_str().unwrap(),
-                "--enroll-token-file",
-                token,
-                "--host-name",
-                name,
-            ],
+                &[
+                    "--registry",
+                    store.to_str().unwrap(),
+                    "--no-network",
+                    "--control",
+                    &url,
+                    "--control-ca",
+                    ca.to_str().unwrap(),
+                    "--enroll-token-file",
+                    token,
+                    "--host-name",
+                    name,
+                ],
+                options,
+            ]
+            .concat(),
         );
         self.wait_for("the host is active", |control| {
             let hosts = control.json(&["hosts", "list"]);

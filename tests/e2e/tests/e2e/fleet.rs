@@ -1,10 +1,14 @@
 //! A fleet: a control plane, hosts that enrolled with it, and microVMs of the releases that it names.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
 use serde_json::Value;
 
 use crate::control_plane::ControlPlane;
 use crate::facts;
-use crate::host::Host;
+use crate::host::{Host, Ran};
 use crate::lab;
 use crate::registry::Registry;
 
@@ -19,6 +23,7 @@ facts![
     a_draining_host_takes_no_new_instances,
     a_revoked_host_is_told_nothing_any_more,
     nothing_is_fetched_while_the_window_is_closed,
+    every_metric_is_in_the_docs_and_promtool_accepts_it,
 ];
 
 fn registry_with(build_ids: &[&str]) -> Registry {
@@ -283,4 +288,77 @@ fn nothing_is_fetched_while_the_window_is_closed() {
     control.json(&["policy", "window", "--none"]);
     control.wait_for("the host has it", |control| control.kernel("r2")["hosts"] == 1);
     control.wait_for("new instances boot it", |_| boot(&host, &[]).1 == "r2");
+}
+
+/// The names of the samples in a page of metrics, as `docs/metrics.md` has them.
+fn names_of(metrics: &str) -> std::collections::BTreeSet<String> {
+    let types = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    types
+        .map(|line| line.split(' ').next().unwrap().to_owned())
+        .collect()
+}
+
+fn every_metric_is_in_the_docs_and_promtool_accepts_it() {
+    let (registry, control) = fleet_with(&["r1"]);
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let listen = format!("127.0.0.1:{port}");
+    let host = control.host_with("rack-1", &["--metrics-listen", &listen]);
+    control.set_default("r1");
+    boot(&host, &[]);
+    control.counts("r1", 1);
+    // What has never happened is not shown: a wrong token, and a release that nobody trusted signed.
+    assert_eq!(
+        control
+            .admin_as("plfm_op_01K00000000000000000000000_guess", &["whoami"])
+            .code,
+        3
+    );
+    registry.make_release_key("stranger");
+    let strange = registry.release("stranger", "r9");
+    assert_ne!(
+        host.plfm(["release", "install", strange.to_str().unwrap()]).code,
+        0
+    );
+    let agent = get(&format!("{listen}/metrics"));
+    let fleet = get(&format!("{}/metrics", control.metrics_address()));
+    assert!(agent.contains("plfm_agent_boots_total{"), "{agent}");
+    assert!(fleet.contains("plfm_boots_total{"), "{fleet}");
+    for page in [&agent, &fleet] {
+        let promtool = lab::promtool().expect("checked before");
+        let mut check = Command::new(promtool)
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        check.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+        let checked = Ran::from(check.wait_with_output().unwrap()).ok();
+        assert_eq!((checked.stdout.as_str(), checked.stderr.as_str()), ("", ""));
+    }
+    let documented = include_str!("../../../../docs/metrics.md");
+    let documented: std::collections::BTreeSet<String> = documented
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `plfm_"))
+        .map(|line| format!("plfm_{}", line.split('`').next().unwrap()))
+        .collect();
+    let served: std::collections::BTreeSet<String> =
+        names_of(&agent).union(&names_of(&fleet)).cloned().collect();
+    assert_eq!(served, documented);
+}
+
+/// `GET` over plain HTTP.
+fn get(address: &str) -> String {
+    let (host, path) = address.split_once('/').unwrap();
+    let mut stream = std::net::TcpStream::connect(host).unwrap();
+    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(" 200 "), "{head}");
+    body.to_owned()
 }

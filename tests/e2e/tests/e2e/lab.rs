@@ -45,6 +45,13 @@ pub fn nginx() -> Option<PathBuf> {
         .filter(|path| path.exists())
 }
 
+/// What checks metrics.
+pub fn promtool() -> Option<PathBuf> {
+    variable("PLFM_PROMTOOL")
+        .or_else(|| Some(PathBuf::from("/usr/bin/promtool")))
+        .filter(|path| path.exists())
+}
+
 /// The address of an S3 server with a bucket named `plfm` that everybody may read.
 pub fn s3() -> Option<String> {
     std::env::var("PLFM_TEST_S3").ok()
