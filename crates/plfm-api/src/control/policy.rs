@@ -22,6 +22,22 @@ pub enum Weekday {
     Sunday,
 }
 
+impl Weekday {
+    /// The same day for calculations.
+    pub fn civil(self) -> jiff::civil::Weekday {
+        use jiff::civil::Weekday as Day;
+        match self {
+            Self::Monday => Day::Monday,
+            Self::Tuesday => Day::Tuesday,
+            Self::Wednesday => Day::Wednesday,
+            Self::Thursday => Day::Thursday,
+            Self::Friday => Day::Friday,
+            Self::Saturday => Day::Saturday,
+            Self::Sunday => Day::Sunday,
+        }
+    }
+}
+
 /// A time of the week in which hosts may fetch releases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -51,7 +51,10 @@ pub async fn seed(dir: &Path, database: &str, count: usize) -> anyhow::Result<Fl
     let releases = [release(1)?, release(2)?];
     let mut facts: Vec<Fact> = Vec::with_capacity(count + 3);
     for release in &releases {
-        facts.push(Fact::ReleaseFound(found(release.clone())?));
+        facts.push(Fact::ReleaseFound {
+            found: found(release.clone())?,
+            generation: None,
+        });
     }
     facts.push(Fact::EnrollmentTokenCreated {
         id: "seed".to_owned(),

@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use plfm_api::control::{Actor, Generation};
 use sha2::{Digest as _, Sha256};
+use tracing::warn;
 
 use super::{Control, ControlError};
-use crate::fleet::{Command, Decision};
+use crate::fleet::{Command, Decision, Fact};
 use crate::store::{Answer, AppendError, NewEvent};
 
 /// How often a command is decided anew because others were faster. With two replicas at full load, three times is rare.
@@ -117,6 +118,7 @@ impl Control {
             match self.0.store.append(position, &events, answer.as_ref()).await {
                 Ok(appended) => {
                     self.take_in(&appended)?;
+                    self.silence_revoked(&decision).await;
                     return Ok((kept, Some(done())));
                 }
                 Err(AppendError::Moved { .. } | AppendError::Answered) => {}
@@ -126,6 +128,17 @@ impl Control {
             tokio::time::sleep(super::pace::back_off(attempt)).await;
         }
         Err(ControlError::Contended)
+    }
+
+    /// A revoked host counts nowhere any more. If it cannot be told to the database, it does when it counts as lost.
+    async fn silence_revoked(&self, decision: &Decision) {
+        for fact in &decision.facts {
+            if let Fact::HostRevoked { host, .. } = fact
+                && let Err(error) = self.0.store.silence(host).await
+            {
+                warn!(code = error.code(), %host, "it counts until it is lost: {}", crate::server::chain(&error));
+            }
+        }
     }
 
     /// The answer that the request got before.

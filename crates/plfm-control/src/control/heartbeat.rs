@@ -16,7 +16,8 @@ const PROBLEMS_MAX: usize = 16;
 const PROBLEM_CHARS_MAX: usize = 1_024;
 /// Characters of what runs microVMs: a name and a version.
 const VMM_CHARS_MAX: usize = 128;
-/// How far a host's clock may be ahead.
+/// How far a host's clock may be ahead. What is further ahead counts for the minute in which it came: it is news, whatever
+/// the clock says, and a window in the future would never be pruned.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(10);
 /// Longest time to ready of one boot that is believed: a day, in milliseconds.
 const READY_MS_MAX: u64 = 86_400_000;
@@ -27,7 +28,8 @@ impl Control {
     /// Takes a host's word, and tells it what it should know. The caller knows that the host may speak.
     pub async fn heartbeat(&self, host: &HostId, beat: Heartbeat) -> Result<HeartbeatAnswer, ControlError> {
         let now = Timestamp::now();
-        check(&beat, now).map_err(ControlError::Heartbeat)?;
+        let beat = self.known(beat, now);
+        check(&beat).map_err(ControlError::Heartbeat)?;
         let stream = beat.stream.parse().map_err(|_| {
             ControlError::Heartbeat(format!(
                 "{:?} is not a stream, which is a ULID",
@@ -69,10 +71,34 @@ impl Control {
         })
     }
 
+    /// What of it is about releases that the registry ever listed: others, which a lying host could make up without end,
+    /// would stay in the totals for ever.
+    fn known(&self, mut beat: Heartbeat, now: Timestamp) -> Heartbeat {
+        let fleet = self.fleet();
+        let latest = now.checked_add(AHEAD_MAX).unwrap_or(now);
+        beat.outcomes
+            .retain(|outcome| fleet.releases().contains_key(&outcome.release));
+        for outcome in &mut beat.outcomes {
+            if outcome.window > latest {
+                outcome.window = minute_of(now);
+            }
+        }
+        if let Some(status) = &mut beat.status {
+            status
+                .releases
+                .retain(|release| fleet.releases().contains_key(&release.release));
+        }
+        beat
+    }
+
     /// How many hosts come: those that ever enrolled, as most of them still do.
     fn hosts_coming(&self) -> u64 {
         self.0.hosts_coming.load(std::sync::atomic::Ordering::Relaxed)
     }
+}
+
+fn minute_of(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second() - at.as_second().rem_euclid(60)).unwrap_or(at)
 }
 
 fn shortened(text: &str) -> String {
@@ -80,7 +106,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// What is wrong with a heartbeat in itself.
-fn check(beat: &Heartbeat, now: Timestamp) -> Result<(), String> {
+fn check(beat: &Heartbeat) -> Result<(), String> {
     at_most("outcomes", beat.outcomes.len(), OUTCOMES_MAX)?;
     at_most("wants", beat.wants.len(), WANTS_MAX)?;
     if beat.sequence > SEQUENCE_MAX || beat.generation.0 > SEQUENCE_MAX {
@@ -89,9 +115,7 @@ fn check(beat: &Heartbeat, now: Timestamp) -> Result<(), String> {
     if beat.sequence == 0 && (beat.status.is_some() || !beat.outcomes.is_empty()) {
         return Err("news have a sequence from 1".to_owned());
     }
-    beat.outcomes
-        .iter()
-        .try_for_each(|outcome| check_outcome(outcome, now))?;
+    beat.outcomes.iter().try_for_each(check_outcome)?;
     beat.status.as_ref().map_or(Ok(()), check_status)
 }
 
@@ -103,16 +127,12 @@ fn at_most(what: &str, found: usize, most: usize) -> Result<(), String> {
     }
 }
 
-fn check_outcome(outcome: &OutcomeCount, now: Timestamp) -> Result<(), String> {
-    let latest = now.checked_add(AHEAD_MAX).unwrap_or(now);
+fn check_outcome(outcome: &OutcomeCount) -> Result<(), String> {
     if outcome.window.as_second() % 60 != 0 || outcome.window.subsec_nanosecond() != 0 {
         return Err(format!("{} is not a minute's beginning", outcome.window));
     }
-    if outcome.window > latest || outcome.window < Timestamp::UNIX_EPOCH {
-        return Err(format!(
-            "{} has not been yet: the host's clock is wrong",
-            outcome.window
-        ));
+    if outcome.window < Timestamp::UNIX_EPOCH {
+        return Err(format!("{} is before any boot", outcome.window));
     }
     if outcome.count == 0 {
         return Err("an outcome has a count from 1".to_owned());

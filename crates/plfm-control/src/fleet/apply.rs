@@ -117,8 +117,17 @@ impl FleetState {
                 }
                 self.generation = generation;
             }
-            Fact::ReleaseFound(found) => self.take_release(found, at),
-            Fact::ReleaseWithdrawn { release, reason } => {
+            Fact::ReleaseFound { found, generation } => {
+                generation.map_or(Ok(()), |generation| self.raise(generation))?;
+                self.take_release(found, at);
+            }
+            Fact::ReleaseWithdrawn {
+                release,
+                reason,
+                generation,
+            } => {
+                self.release_mut(&release)?;
+                generation.map_or(Ok(()), |generation| self.raise(generation))?;
                 self.release_mut(&release)?.withdrawn = Some(reason);
             }
             Fact::HostEnrolled {

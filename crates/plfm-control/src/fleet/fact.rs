@@ -63,10 +63,21 @@ pub enum Fact {
     },
     /// After a restore from a backup: hosts go by a generation that this log does not know any more.
     GenerationRaised { generation: Generation, reason: String },
-    /// The registry has a release, and it is to be trusted.
-    ReleaseFound(FoundRelease),
-    /// The registry has it no more, or it is not to be trusted any more.
-    ReleaseWithdrawn { release: ReleaseId, reason: String },
+    /// The registry has a release, and it is to be trusted. With a generation where it changes what hosts are told.
+    ReleaseFound {
+        #[serde(flatten)]
+        found: FoundRelease,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<Generation>,
+    },
+    /// The registry has it no more, or it is not to be trusted any more. With a generation where it changes what hosts are
+    /// told.
+    ReleaseWithdrawn {
+        release: ReleaseId,
+        reason: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<Generation>,
+    },
     /// A host belongs to the fleet.
     HostEnrolled {
         host: HostId,
@@ -149,7 +160,11 @@ impl Fact {
             | Self::ReleaseBlocked { .. }
             | Self::ReleaseUnblocked { .. }
             | Self::GenerationRaised { .. } => "fleet".to_owned(),
-            Self::ReleaseFound(FoundRelease { release, .. }) | Self::ReleaseWithdrawn { release, .. } => {
+            Self::ReleaseFound {
+                found: FoundRelease { release, .. },
+                ..
+            }
+            | Self::ReleaseWithdrawn { release, .. } => {
                 format!("release/{release}")
             }
             Self::HostEnrolled { host, .. }
@@ -173,9 +188,8 @@ impl Fact {
             | Self::ReleaseBlocked { generation, .. }
             | Self::ReleaseUnblocked { generation, .. }
             | Self::GenerationRaised { generation, .. } => Some(*generation),
-            Self::ReleaseFound(_)
-            | Self::ReleaseWithdrawn { .. }
-            | Self::HostEnrolled { .. }
+            Self::ReleaseFound { generation, .. } | Self::ReleaseWithdrawn { generation, .. } => *generation,
+            Self::HostEnrolled { .. }
             | Self::CertificateIssued { .. }
             | Self::HostDrained { .. }
             | Self::HostUndrained { .. }

@@ -1,7 +1,11 @@
 //! Commands about releases and the policy.
 
-use plfm_api::control::{BlockRelease, Policy, Rollback, SetDefault, SetPolicy, UnblockRelease, WEIGHT_MAX};
+use plfm_api::control::{
+    BlockRelease, Generation, MaintenanceWindow, Policy, Rollback, SetDefault, SetPolicy, UnblockRelease,
+    WEIGHT_MAX,
+};
 use plfm_release::ReleaseId;
+use plfm_rollout::window::WindowText;
 
 use super::command::Lacking;
 use super::state::ReleaseRecord;
@@ -294,6 +298,9 @@ impl FleetState {
         for release in &policy.prefetch {
             self.check_choosable(release)?;
         }
+        if let Some(window) = &policy.window {
+            check_window(window)?;
+        }
         if !LOST_AFTER_SECONDS.contains(&policy.lost_after_seconds) {
             return Err(invalid(format!(
                 "lost_after_seconds is {}; it must be {} to {}",
@@ -321,7 +328,11 @@ impl FleetState {
             }
             Some(_) | None => {
                 let summary = format!("found {}", found.release);
-                Decision::of(Fact::ReleaseFound(found.clone()), summary)
+                let fact = Fact::ReleaseFound {
+                    found: found.clone(),
+                    generation: self.raised_by(&found.release),
+                };
+                Decision::of(fact, summary)
             }
         }
     }
@@ -334,8 +345,15 @@ impl FleetState {
         let fact = Fact::ReleaseWithdrawn {
             release: release.clone(),
             reason: reason.to_owned(),
+            generation: self.raised_by(release),
         };
         Ok(Decision::of(fact, format!("withdrew {release}")))
+    }
+
+    /// The next generation, if hosts are or were told of the release: its coming or going may change what they are told.
+    fn raised_by(&self, release: &ReleaseId) -> Option<Generation> {
+        let was_default = self.defaults.iter().any(|was| was.release == *release);
+        (was_default || self.policy.names(release)).then(|| self.next_generation())
     }
 
     /// The release whose absence on hosts decides about a command, if there is one.
@@ -345,6 +363,23 @@ impl FleetState {
             Err(Refusal::NeedsLacking(release)) => Some(*release),
             Err(Refusal::No { .. }) | Ok(_) => None,
         }
+    }
+}
+
+fn check_window(window: &MaintenanceWindow) -> Result<(), Refusal> {
+    let days: Vec<jiff::civil::Weekday> = window.days.iter().map(|day| day.civil()).collect();
+    let problems = plfm_rollout::window::check_window(WindowText {
+        days: &days,
+        start: &window.start,
+        duration_minutes: window.duration_minutes,
+        time_zone: &window.time_zone,
+    });
+    match problems.first() {
+        None => Ok(()),
+        Some(problem) => Err(Refusal::invalid(
+            "window_invalid",
+            format!("window.{}: {problem}", problem.member()),
+        )),
     }
 }
 

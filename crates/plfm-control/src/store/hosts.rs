@@ -54,7 +54,17 @@ const SOME: Sql = Sql::of(
      WHERE h.host IN (SELECT value FROM json_array_elements_text($1::json) AS x (value)) ORDER BY h.host",
 );
 
+/// Who was never heard of is active nowhere.
+const SILENCE: Sql = Sql::shared("UPDATE hosts SET seen_at = 0 WHERE host = $1");
+
 impl Store {
+    /// Counts a host as one that was not heard of since for ever: it belongs to the fleet no more.
+    pub async fn silence(&self, host: &HostId) -> Result<(), StoreError> {
+        let mut change = self.backend.begin().await?;
+        change.execute(SILENCE, &[Arg::Text(host.as_str())]).await?;
+        change.commit().await
+    }
+
     /// Hosts in the order of their ids, after one of them.
     pub async fn host_rows(
         &self,

@@ -205,7 +205,7 @@ async fn serve_registry(
     let address = listener
         .local_addr()
         .map_err(|error| failed("the socket has no address", &error))?;
-    let router = plfm_registry::serve::router(&layout.registry_files());
+    let router = plfm_registry::serve::router(layout.registry_files());
     let serving = tokio::spawn(async move {
         let _ = plfm_registry::serve::serve(listener, router, stop.cancelled_owned()).await;
     });

@@ -1,7 +1,7 @@
 //! What a target means for this host: pure.
 
 use jiff::civil::Weekday as Day;
-use plfm_api::control::{MaintenanceWindow, Target, Weekday};
+use plfm_api::control::{MaintenanceWindow, Target};
 use plfm_release::ReleaseId;
 use plfm_rollout::selection::{Canary, Policy};
 use plfm_rollout::window::{Window, WindowProblem, WindowText};
@@ -71,7 +71,7 @@ pub fn window(target: &Target) -> Result<Option<Window>, Vec<WindowProblem>> {
     else {
         return Ok(None);
     };
-    let days: Vec<Day> = days.iter().copied().map(day).collect();
+    let days: Vec<Day> = days.iter().map(|day| day.civil()).collect();
     let text = WindowText {
         days: &days,
         start,
@@ -79,18 +79,6 @@ pub fn window(target: &Target) -> Result<Option<Window>, Vec<WindowProblem>> {
         time_zone,
     };
     Window::parse(text).map(Some)
-}
-
-fn day(day: Weekday) -> Day {
-    match day {
-        Weekday::Monday => Day::Monday,
-        Weekday::Tuesday => Day::Tuesday,
-        Weekday::Wednesday => Day::Wednesday,
-        Weekday::Thursday => Day::Thursday,
-        Weekday::Friday => Day::Friday,
-        Weekday::Saturday => Day::Saturday,
-        Weekday::Sunday => Day::Sunday,
-    }
 }
 
 #[cfg(test)]
