@@ -12,6 +12,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "of JSON, where what is absent is null")]
 
+mod agent;
 mod api_fuzz;
 mod bench;
 mod compliance;
@@ -21,7 +22,6 @@ mod fuzz;
 mod lab;
 mod monitoring;
 mod pypi;
-mod registry;
 mod reproduce;
 mod s3;
 mod setup;

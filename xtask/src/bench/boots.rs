@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::Context as _;
 
 use super::percentile;
-use crate::demo::Agent;
+use crate::agent::Agent;
 use crate::shell::step;
 use crate::{lab, setup};
 

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 
 use super::percentile;
-use crate::demo::Agent;
+use crate::agent::Agent;
 use crate::shell::{step, timed};
 use crate::{lab, setup};
 

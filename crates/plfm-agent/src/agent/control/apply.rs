@@ -1,6 +1,5 @@
 //! What a target means for this host: pure.
 
-use jiff::civil::Weekday as Day;
 use plfm_api::control::{MaintenanceWindow, Target};
 use plfm_release::ReleaseId;
 use plfm_rollout::selection::{Canary, Policy};
@@ -71,7 +70,7 @@ pub fn window(target: &Target) -> Result<Option<Window>, Vec<WindowProblem>> {
     else {
         return Ok(None);
     };
-    let days: Vec<Day> = days.iter().map(|day| day.civil()).collect();
+    let days: Vec<jiff::civil::Weekday> = days.iter().map(|day| day.civil()).collect();
     let text = WindowText {
         days: &days,
         start,
@@ -84,6 +83,8 @@ pub fn window(target: &Target) -> Result<Option<Window>, Vec<WindowProblem>> {
 #[cfg(test)]
 mod tests {
     use plfm_api::control::{Canary as CanaryTarget, Generation};
+
+    use plfm_api::control::Weekday;
 
     use super::*;
 
