@@ -3,3 +3,4 @@
 //! Invariant: no I/O, no clock, no randomness. Whatever time matters is among the facts.
 
 pub mod retention;
+pub mod rollout;

@@ -1,0 +1,190 @@
+//! What the boots so far say about a release.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::apart::{Apart, set_apart};
+use super::evidence::{Block, Measure, against_baseline, against_threshold};
+use super::outcome::{Minute, Pair, Side, Tally};
+use super::{Observed, Plan};
+
+/// How long after a minute's end it is judged: a handshake's timeout, and the longest that hosts keep an outcome of the
+/// baseline to themselves. Judged earlier, a minute has more of what ends fast than of what ends slowly.
+pub const JUDGED_AFTER: SignedDuration = SignedDuration::from_secs(90);
+/// How far back the baseline must be fine for the fleet to be.
+const INCIDENT_MINUTES: i64 = 5;
+/// Boots of the baseline from which on its rate says something about the fleet.
+const BASELINE_MIN: f64 = 50.0;
+/// Minutes before the rollout that tell what to expect of the baseline.
+const BEFORE_MINUTES: i64 = 120;
+
+/// What the boots so far say about a release. Evidence is in logarithms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Health {
+    /// The candidate's counted boots in this wave.
+    pub sample: Tally,
+    /// All of the candidate's counted boots that are judged, and the baseline's in the same minutes.
+    pub judged: Pair,
+    /// The baseline's counted boots lately.
+    pub baseline_lately: Tally,
+    /// Hosts with failures of the candidate that count.
+    pub failing_hosts: u32,
+    /// Hosts that are set apart.
+    pub apart: Vec<Apart>,
+    /// That it is worse than the baseline by more than the margin.
+    pub worse: f64,
+    /// That it has more handshake timeouts than the baseline by more than the margin.
+    pub timeouts: f64,
+    /// That it is worse than the baseline at all.
+    pub any_worse: f64,
+    /// That more of its boots than the threshold fail.
+    pub over: f64,
+    /// That more of its boots than of the baseline's are slow, by more than the margin.
+    pub late: f64,
+}
+
+/// What proves a release bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// More of its boots fail than of the baseline's, by more than the margin.
+    WorseThanBaseline,
+    /// More of its boots end in a handshake timeout than of the baseline's, by more than the margin.
+    HandshakeTimeouts,
+    /// More of its boots fail than the threshold allows, and more than of the baseline's.
+    OverThreshold,
+}
+
+impl Proof {
+    /// A stable word for programs, metrics and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WorseThanBaseline => "worse_than_baseline",
+            Self::HandshakeTimeouts => "handshake_timeouts",
+            Self::OverThreshold => "over_threshold",
+        }
+    }
+}
+
+/// What the boots so far come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It is bad.
+    Bad(Proof),
+    /// More of its boots fail than the threshold allows; that it is the release's doing is not shown.
+    Over,
+    /// The baseline fails: something is wrong with the fleet.
+    Incident,
+    /// It is worse than the baseline, by less than takes it back.
+    Worse,
+    /// Its boots are slow.
+    Slow,
+    /// So far more of its boots failed than the threshold allows, which may be chance.
+    Above,
+    /// Nothing speaks against it.
+    Fine,
+}
+
+impl Health {
+    /// Of what was observed.
+    pub fn of(plan: &Plan, fleet: &Observed<'_>, now: Timestamp) -> Self {
+        let apart = set_apart(plan, fleet.outcomes);
+        let minutes = minutes(fleet, &apart);
+        let rollout = fleet.rollout;
+        let judged_from = Minute::of(rollout.judged_since);
+        let block = |(minute, pair): &(Minute, Pair)| Block {
+            round: fleet.outcomes.round_of(*minute).max(judged_from),
+            pair: *pair,
+        };
+        let first = minutes.partition_point(|(minute, _)| *minute < judged_from);
+        let (before, since) = minutes.split_at_checked(first).unwrap_or_default();
+        let begin = before.partition_point(|(minute, _)| minute.0 < judged_from.0 - BEFORE_MINUTES);
+        let before: Vec<Block> = before.iter().skip(begin).map(block).collect();
+        let closed = since.partition_point(|(minute, _)| {
+            minute
+                .end()
+                .saturating_add(JUDGED_AFTER)
+                .is_ok_and(|at| at <= now)
+        });
+        let open: Vec<Block> = since.iter().map(block).collect();
+        let closed = open.get(..closed).unwrap_or_default();
+        let margin = f64::from(plan.margin) / 10_000.0;
+        let against = |measure, margin| against_baseline(&before, closed, measure, margin);
+        Self {
+            sample: sum(since, |minute| minute.end() > rollout.wave_since).candidate,
+            judged: sum(since, |_| true),
+            baseline_lately: sum(&minutes, |minute| {
+                minute.0 >= Minute::of(now).0 - INCIDENT_MINUTES
+            })
+            .baseline,
+            failing_hosts: failing_hosts(fleet, judged_from, &apart),
+            worse: against(Measure::Failures, margin),
+            timeouts: against(Measure::Timeouts, margin),
+            any_worse: against(Measure::Failures, 0.0),
+            over: against_threshold(&open, f64::from(plan.threshold) / 10_000.0),
+            late: against(Measure::Late, margin),
+            apart,
+        }
+    }
+
+    /// What it comes to.
+    pub fn verdict(&self, plan: &Plan, hosts_active: u32) -> Verdict {
+        let proven = f64::from(plan.false_rollback_one_in).ln();
+        let likely = f64::from(plan.false_pause_one_in).ln();
+        let threshold = f64::from(plan.threshold) / 10_000.0;
+        let above = self.sample.failure_rate() > threshold;
+        let over = self.over >= proven || (above && self.sample.boots >= f64::from(plan.sample_enough));
+        let spread = self.failing_hosts >= plan.hosts_min.min(hosts_active);
+        let baseline_fails =
+            self.baseline_lately.boots >= BASELINE_MIN && self.baseline_lately.failure_rate() > threshold;
+        match () {
+            () if spread && self.worse >= proven => Verdict::Bad(Proof::WorseThanBaseline),
+            () if spread && self.timeouts >= proven => Verdict::Bad(Proof::HandshakeTimeouts),
+            () if spread && over && self.any_worse >= proven => Verdict::Bad(Proof::OverThreshold),
+            () if spread && over => Verdict::Over,
+            () if baseline_fails => Verdict::Incident,
+            () if spread && self.any_worse >= likely => Verdict::Worse,
+            () if self.late >= likely => Verdict::Slow,
+            () if above => Verdict::Above,
+            () => Verdict::Fine,
+        }
+    }
+}
+
+/// All minutes, without the failures of hosts that are set apart.
+fn minutes(fleet: &Observed<'_>, apart: &[Apart]) -> Vec<(Minute, Pair)> {
+    let mut minutes: Vec<(Minute, Pair)> = fleet
+        .outcomes
+        .minutes()
+        .iter()
+        .map(|(minute, pair)| (*minute, *pair))
+        .collect();
+    let records = apart
+        .iter()
+        .filter_map(|one| fleet.outcomes.hosts().get(usize::try_from(one.host.0).ok()?));
+    for (minute, side, tally) in records.flat_map(|record| &record.counted) {
+        let found = minutes.binary_search_by_key(minute, |(minute, _)| *minute);
+        if let Some((_, pair)) = found.ok().and_then(|at| minutes.get_mut(at)) {
+            let sum = pair.side_mut(*side);
+            *sum = sum.without_failures_of(*tally);
+        }
+    }
+    minutes
+}
+
+fn sum(minutes: &[(Minute, Pair)], counts: impl Fn(Minute) -> bool) -> Pair {
+    let counted = minutes.iter().filter(|(minute, _)| counts(*minute));
+    counted.fold(Pair::default(), |sum, (_, pair)| Pair {
+        candidate: sum.candidate.plus(pair.candidate),
+        baseline: sum.baseline.plus(pair.baseline),
+    })
+}
+
+fn failing_hosts(fleet: &Observed<'_>, since: Minute, apart: &[Apart]) -> u32 {
+    let failed = |(minute, side, _): &(Minute, Side, Tally)| *side == Side::Candidate && *minute >= since;
+    let records = fleet.outcomes.hosts().iter();
+    let failing = records.filter(|record| record.counted.iter().any(failed)).count();
+    let apart = apart
+        .iter()
+        .filter(|one| one.reported.candidate.failures > 0.0)
+        .count();
+    u32::try_from(failing.saturating_sub(apart)).unwrap_or(u32::MAX)
+}

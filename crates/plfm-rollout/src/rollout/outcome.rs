@@ -1,0 +1,299 @@
+//! What boots tell about a release, minute by minute, host by host.
+//!
+//! The caller passes on what hosts report, as it comes. Two things happen to it here, and nowhere else:
+//!
+//! - **Attribution.** The customer's own failures, and boots that were stopped before they were ready, count for nothing.
+//! - **Votes.** In one round a host's boots of the candidate weigh as much as `votes` boots; of the baseline, in one minute.
+//!   What is more is scaled down, successes and failures alike, so that no host has more to say than another.
+//!
+//! Invariant: what is counted depends on what each host reported in which order, not on the order among hosts.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+/// How long a round is. Long enough that few hosts vote twice while the share is small, short enough that a fault which
+/// begins late still meets votes.
+pub const ROUND_MINUTES: i64 = 30;
+
+/// A minute, counted since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Minute(pub i64);
+
+impl Minute {
+    /// The one that a moment is in.
+    pub fn of(at: Timestamp) -> Self {
+        Self(at.as_second().div_euclid(60))
+    }
+
+    /// Its end.
+    pub fn end(self) -> Timestamp {
+        let second = self.0.saturating_add(1).saturating_mul(60);
+        Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// The caller's number for a host: small, dense, the same for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Host(pub u32);
+
+/// Which of the two releases that are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// The one that is rolled out.
+    Candidate,
+    /// The one that new instances boot otherwise.
+    Baseline,
+}
+
+/// How a boot ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "they mean what they mean in boot reports")]
+pub enum Ending {
+    Ready,
+    /// Ready, and slower than nearly all boots before the rollout.
+    ReadyLate,
+    Failed,
+    HandshakeTimeout,
+    VmmFailed,
+    ProtocolMismatch,
+    KernelPanic,
+    CustomerFailure,
+    Cancelled,
+}
+
+/// Boots and what became of them. Parts of boots are what scaling leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Tally {
+    /// All that count.
+    pub boots: f64,
+    /// Of these, those that failed.
+    pub failures: f64,
+    /// Of the failures, those where no hello came.
+    pub timeouts: f64,
+    /// Of those that became ready, the slow ones.
+    pub late: f64,
+}
+
+impl Tally {
+    /// `count` boots that ended in one way.
+    pub fn of(ending: Ending, count: u32) -> Self {
+        let boots = f64::from(count);
+        let good = Self {
+            boots,
+            ..Self::default()
+        };
+        match ending {
+            Ending::Ready => good,
+            Ending::ReadyLate => Self { late: boots, ..good },
+            Ending::HandshakeTimeout => Self {
+                failures: boots,
+                timeouts: boots,
+                ..good
+            },
+            Ending::Failed | Ending::VmmFailed | Ending::ProtocolMismatch | Ending::KernelPanic => Self {
+                failures: boots,
+                ..good
+            },
+            Ending::CustomerFailure | Ending::Cancelled => Self::default(),
+        }
+    }
+
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            boots: self.boots + other.boots,
+            failures: self.failures + other.failures,
+            timeouts: self.timeouts + other.timeouts,
+            late: self.late + other.late,
+        }
+    }
+
+    /// Without the failures of another, and the boots that they were.
+    pub fn without_failures_of(self, other: Self) -> Self {
+        Self {
+            boots: (self.boots - other.failures).max(0.0),
+            failures: (self.failures - other.failures).max(0.0),
+            timeouts: (self.timeouts - other.timeouts).max(0.0),
+            late: self.late,
+        }
+    }
+
+    fn scaled_to(self, boots: f64) -> Self {
+        if self.boots <= boots {
+            return self;
+        }
+        let share = boots / self.boots;
+        Self {
+            boots,
+            failures: self.failures * share,
+            timeouts: self.timeouts * share,
+            late: self.late * share,
+        }
+    }
+
+    /// The share that failed; 0 of nothing.
+    pub fn failure_rate(self) -> f64 {
+        if self.boots > 0.0 {
+            self.failures / self.boots
+        } else {
+            0.0
+        }
+    }
+}
+
+/// A minute of both releases.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Pair {
+    /// The one that is rolled out.
+    pub candidate: Tally,
+    /// The other.
+    pub baseline: Tally,
+}
+
+impl Pair {
+    pub(super) fn side_mut(&mut self, side: Side) -> &mut Tally {
+        match side {
+            Side::Candidate => &mut self.candidate,
+            Side::Baseline => &mut self.baseline,
+        }
+    }
+}
+
+/// What one host reported.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HostRecord {
+    /// All of it, unscaled.
+    pub all: Pair,
+    /// Its failures as they were counted.
+    pub counted: Vec<(Minute, Side, Tally)>,
+    /// When the round of its last vote on the candidate began, and what it has used of it.
+    voted: (i64, f64),
+    /// The minute of its last vote on the baseline, and what it has used of it.
+    voted_baseline: (i64, f64),
+}
+
+/// What hosts reported of the two releases, since some time before the rollout.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Outcomes {
+    votes: f64,
+    rounds: Vec<Minute>,
+    minutes: BTreeMap<Minute, Pair>,
+    hosts: Vec<HostRecord>,
+    spread: Pair,
+}
+
+impl Outcomes {
+    /// Of `hosts` hosts with `votes` votes each.
+    pub fn new(hosts: u32, votes: u32) -> Self {
+        let hosts = usize::try_from(hosts).unwrap_or(0);
+        Self {
+            votes: f64::from(votes.max(1)),
+            hosts: vec![HostRecord::default(); hosts],
+            ..Self::default()
+        }
+    }
+
+    /// Votes for the hosts of a fleet: one each where there are enough hosts for a sample, else as many as it takes.
+    pub fn votes(hosts: u32, sample: u32) -> u32 {
+        sample.saturating_mul(4).div_ceil(hosts.max(1)).max(1)
+    }
+
+    /// From this minute on every host has its votes anew, and so every [`ROUND_MINUTES`] after it: a wave has begun.
+    pub fn begin_round(&mut self, at: Minute) {
+        if self.rounds.last().is_none_or(|last| *last < at) {
+            self.rounds.push(at);
+        }
+    }
+
+    /// Takes in what a host reported: `count` boots of one release that began in one minute and ended in one way.
+    pub fn record(&mut self, host: Host, side: Side, minute: Minute, ending: Ending, count: u32) {
+        let tally = Tally::of(ending, count);
+        let round = self.round_of(minute).0;
+        let index = usize::try_from(host.0).unwrap_or(usize::MAX);
+        if index >= self.hosts.len() && index < HOSTS_MAX {
+            self.hosts.resize(index + 1, HostRecord::default());
+        }
+        let Some(record) = self.hosts.get_mut(index) else {
+            return;
+        };
+        let all = record.all.side_mut(side);
+        *all = all.plus(tally);
+        let left = record.votes_left(side, minute, round, self.votes);
+        let counted = tally.scaled_to(left);
+        if counted.boots <= 0.0 {
+            return;
+        }
+        record.vote(side, minute, round, counted.boots);
+        if counted.failures > 0.0 {
+            record.counted.push((minute, side, counted));
+        }
+        self.add(side, minute, counted);
+    }
+
+    /// Takes in good boots of many hosts at once, evenly spread and each within its host's votes.
+    pub fn record_spread(&mut self, side: Side, minute: Minute, all: Tally, counted: Tally) {
+        let spread = self.spread.side_mut(side);
+        *spread = spread.plus(all);
+        self.add(side, minute, counted);
+    }
+
+    fn add(&mut self, side: Side, minute: Minute, tally: Tally) {
+        let sum = self.minutes.entry(minute).or_default().side_mut(side);
+        *sum = sum.plus(tally);
+    }
+
+    /// When the round began that a minute is in.
+    pub(super) fn round_of(&self, minute: Minute) -> Minute {
+        let before = self.rounds.partition_point(|begin| *begin <= minute);
+        let begin = before.checked_sub(1).and_then(|last| self.rounds.get(last));
+        begin.map_or(Minute(0), |begin| {
+            Minute(minute.0 - (minute.0 - begin.0) % ROUND_MINUTES)
+        })
+    }
+
+    /// The minutes of which anything was heard.
+    pub fn minutes(&self) -> &BTreeMap<Minute, Pair> {
+        &self.minutes
+    }
+
+    /// What each host reported.
+    pub fn hosts(&self) -> &[HostRecord] {
+        &self.hosts
+    }
+
+    /// What was reported of many at once, per host.
+    pub(super) fn spread_per_host(&self, side: Side) -> f64 {
+        let spread = match side {
+            Side::Candidate => self.spread.candidate,
+            Side::Baseline => self.spread.baseline,
+        };
+        let hosts = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
+        spread.boots / f64::from(hosts.max(1))
+    }
+}
+
+/// Hosts, at most: a number beyond is no host's.
+const HOSTS_MAX: usize = 10_000_000;
+
+impl HostRecord {
+    fn votes_left(&self, side: Side, minute: Minute, round: i64, votes: f64) -> f64 {
+        let used = match side {
+            // What belongs to an earlier round comes too late to be heard.
+            Side::Candidate if round < self.voted.0 => votes,
+            Side::Candidate if round == self.voted.0 => self.voted.1,
+            Side::Baseline if minute.0 == self.voted_baseline.0 => self.voted_baseline.1,
+            Side::Candidate | Side::Baseline => 0.0,
+        };
+        votes - used
+    }
+
+    fn vote(&mut self, side: Side, minute: Minute, round: i64, boots: f64) {
+        match side {
+            Side::Candidate if round == self.voted.0 => self.voted.1 += boots,
+            Side::Candidate => self.voted = (round, boots),
+            Side::Baseline if minute.0 == self.voted_baseline.0 => self.voted_baseline.1 += boots,
+            Side::Baseline => self.voted_baseline = (minute.0, boots),
+        }
+    }
+}
