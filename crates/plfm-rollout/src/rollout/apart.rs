@@ -49,10 +49,9 @@ pub(super) fn set_apart(plan: &Plan, outcomes: &Outcomes) -> Vec<Apart> {
             candidate: sum.candidate.plus(pair.candidate),
             baseline: sum.baseline.plus(pair.baseline),
         });
-    let hosts = outcomes.hosts().len();
-    let suspects = outcomes.hosts().iter().enumerate().filter_map(|(index, record)| {
+    let hosts = usize::try_from(outcomes.hosts_count()).unwrap_or(usize::MAX);
+    let suspects = outcomes.failing().filter_map(|(host, record)| {
         let fault = fault(record, outcomes, &sum)?;
-        let host = Host(u32::try_from(index).ok()?);
         Some(Apart {
             host,
             fault,
@@ -83,8 +82,7 @@ fn fault(record: &HostRecord, outcomes: &Outcomes, sum: &Pair) -> Option<Fault> 
     if candidate.failures + baseline.failures < FAILURES_MIN {
         return None;
     }
-    let hosts = u32::try_from(outcomes.hosts().len()).unwrap_or(u32::MAX);
-    let bound = (ONCE_IN * f64::from(hosts.max(1))).ln();
+    let bound = (ONCE_IN * f64::from(outcomes.hosts_count().max(1))).ln();
     let counted = |side: Side| {
         let own = record.counted.iter().filter(|(_, of, _)| *of == side);
         own.fold(Tally::default(), |sum, (_, _, tally)| sum.plus(*tally))

@@ -157,9 +157,7 @@ fn minutes(fleet: &Observed<'_>, apart: &[Apart]) -> Vec<(Minute, Pair)> {
         .iter()
         .map(|(minute, pair)| (*minute, *pair))
         .collect();
-    let records = apart
-        .iter()
-        .filter_map(|one| fleet.outcomes.hosts().get(usize::try_from(one.host.0).ok()?));
+    let records = apart.iter().filter_map(|one| fleet.outcomes.host(one.host));
     for (minute, side, tally) in records.flat_map(|record| &record.counted) {
         let found = minutes.binary_search_by_key(minute, |(minute, _)| *minute);
         if let Some((_, pair)) = found.ok().and_then(|at| minutes.get_mut(at)) {
@@ -180,8 +178,10 @@ fn sum(minutes: &[(Minute, Pair)], counts: impl Fn(Minute) -> bool) -> Pair {
 
 fn failing_hosts(fleet: &Observed<'_>, since: Minute, apart: &[Apart]) -> u32 {
     let failed = |(minute, side, _): &(Minute, Side, Tally)| *side == Side::Candidate && *minute >= since;
-    let records = fleet.outcomes.hosts().iter();
-    let failing = records.filter(|record| record.counted.iter().any(failed)).count();
+    let failing = fleet.outcomes.failing();
+    let failing = failing
+        .filter(|(_, record)| record.counted.iter().any(failed))
+        .count();
     let apart = apart
         .iter()
         .filter(|one| one.reported.candidate.failures > 0.0)

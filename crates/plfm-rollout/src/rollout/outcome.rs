@@ -8,7 +8,7 @@
 //!
 //! Invariant: what is counted depends on what each host reported in which order, not on the order among hosts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
@@ -33,7 +33,7 @@ impl Minute {
     }
 }
 
-/// The caller's number for a host: small, dense, the same for good.
+/// The caller's number for a host, the same for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Host(pub u32);
 
@@ -179,17 +179,20 @@ pub struct Outcomes {
     votes: f64,
     rounds: Vec<Minute>,
     minutes: BTreeMap<Minute, Pair>,
-    hosts: Vec<HostRecord>,
+    hosts_count: u32,
+    /// Looked up, never gone through: its order is nobody's.
+    hosts: HashMap<Host, HostRecord>,
+    /// Hosts with failures that count.
+    failing: BTreeSet<Host>,
     spread: Pair,
 }
 
 impl Outcomes {
     /// Of `hosts` hosts with `votes` votes each.
     pub fn new(hosts: u32, votes: u32) -> Self {
-        let hosts = usize::try_from(hosts).unwrap_or(0);
         Self {
             votes: f64::from(votes.max(1)),
-            hosts: vec![HostRecord::default(); hosts],
+            hosts_count: hosts,
             ..Self::default()
         }
     }
@@ -210,16 +213,11 @@ impl Outcomes {
     pub fn record(&mut self, host: Host, side: Side, minute: Minute, ending: Ending, count: u32) {
         let tally = Tally::of(ending, count);
         let round = self.round_of(minute).0;
-        let index = usize::try_from(host.0).unwrap_or(usize::MAX);
-        if index >= self.hosts.len() && index < HOSTS_MAX {
-            self.hosts.resize(index + 1, HostRecord::default());
-        }
-        let Some(record) = self.hosts.get_mut(index) else {
-            return;
-        };
+        let votes = self.votes;
+        let record = self.hosts.entry(host).or_default();
         let all = record.all.side_mut(side);
         *all = all.plus(tally);
-        let left = record.votes_left(side, minute, round, self.votes);
+        let left = record.votes_left(side, minute, round, votes);
         let counted = tally.scaled_to(left);
         if counted.boots <= 0.0 {
             return;
@@ -227,6 +225,7 @@ impl Outcomes {
         record.vote(side, minute, round, counted.boots);
         if counted.failures > 0.0 {
             record.counted.push((minute, side, counted));
+            self.failing.insert(host);
         }
         self.add(side, minute, counted);
     }
@@ -257,9 +256,26 @@ impl Outcomes {
         &self.minutes
     }
 
-    /// What each host reported.
-    pub fn hosts(&self) -> &[HostRecord] {
-        &self.hosts
+    /// How many hosts there are.
+    pub fn hosts_count(&self) -> u32 {
+        self.hosts_count
+    }
+
+    /// Hosts come and go.
+    pub fn set_hosts_count(&mut self, hosts: u32) {
+        self.hosts_count = hosts;
+    }
+
+    /// What a host reported.
+    pub fn host(&self, host: Host) -> Option<&HostRecord> {
+        self.hosts.get(&host)
+    }
+
+    /// What hosts reported that had failures which count, in the order of their numbers.
+    pub fn failing(&self) -> impl Iterator<Item = (Host, &HostRecord)> {
+        self.failing
+            .iter()
+            .filter_map(|host| Some((*host, self.hosts.get(host)?)))
     }
 
     /// What was reported of many at once, per host.
@@ -268,13 +284,9 @@ impl Outcomes {
             Side::Candidate => self.spread.candidate,
             Side::Baseline => self.spread.baseline,
         };
-        let hosts = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
-        spread.boots / f64::from(hosts.max(1))
+        spread.boots / f64::from(self.hosts_count.max(1))
     }
 }
-
-/// Hosts, at most: a number beyond is no host's.
-const HOSTS_MAX: usize = 10_000_000;
 
 impl HostRecord {
     fn votes_left(&self, side: Side, minute: Minute, round: i64, votes: f64) -> f64 {
