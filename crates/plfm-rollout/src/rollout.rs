@@ -152,17 +152,20 @@ pub fn decide(plan: &Plan, fleet: &Observed<'_>, now: Timestamp) -> Decision {
         Stage::Running(Running::Distributing) => progress::distribute(plan, fleet, now),
         Stage::Running(at @ (Running::Canary { .. } | Running::Promoting)) => match verdict {
             Verdict::Bad(proof) => condemn(plan, fleet, &health, proof),
-            Verdict::Over => Step::pause(Share::Withdrawn, progress::over(plan, &health)),
+            Verdict::Over => Step::pause(Share::Withdrawn, progress::over(&health)),
             Verdict::Incident => Step::pause(Share::Kept, progress::incident(&health)),
-            Verdict::Worse => Step::pause(Share::Kept, progress::worse(plan, &health)),
+            // A probe goes on: its few boots are what tells a bad release from a slightly worse one.
+            Verdict::Worse if !progress::is_probing(plan, at) => {
+                Step::pause(Share::Kept, progress::worse(plan, &health))
+            }
             Verdict::Slow if plan.slow == Slow::Pause => Step::pause(Share::Kept, progress::slow(&health)),
-            Verdict::Slow | Verdict::Above | Verdict::Fine => progress::go_on(plan, fleet, &health, at, now),
+            Verdict::Worse | Verdict::Slow | Verdict::Above | Verdict::Fine => {
+                progress::go_on(plan, fleet, &health, at, now)
+            }
         },
         Stage::Paused { at, share } => match verdict {
             Verdict::Bad(proof) if at != Running::Distributing => condemn(plan, fleet, &health, proof),
-            Verdict::Over if share == Share::Kept => {
-                Step::pause(Share::Withdrawn, progress::over(plan, &health))
-            }
+            Verdict::Over if share == Share::Kept => Step::pause(Share::Withdrawn, progress::over(&health)),
             Verdict::Bad(_) | Verdict::Over | Verdict::Incident | Verdict::Worse => Step::stay(Why::Paused),
             Verdict::Slow | Verdict::Above | Verdict::Fine => Step::stay(Why::Paused),
         },

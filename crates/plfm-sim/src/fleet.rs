@@ -25,9 +25,9 @@ pub struct Fleet {
     pub broken: f64,
     /// How often it fails there.
     pub broken_rate: f64,
-    /// How long hosts keep outcomes of the baseline to themselves, at most, in seconds.
+    /// How long hosts keep good boots of the baseline to themselves, at most, in seconds.
     pub heartbeat_seconds: f64,
-    /// How long an outcome of the candidate takes to the control plane, on average, in seconds.
+    /// How long what is reported at once takes to the control plane, on average, in seconds.
     pub report_seconds: f64,
     /// The share of reports that are lost and come with the heartbeat after.
     pub lost: f64,

@@ -245,9 +245,7 @@ impl Judge {
         match rule {
             Rule::Project(plan) => {
                 let mut project = Project::new(plan, hosts, way_back)?;
-                for _ in 0..2 {
-                    project.look(0.0, 1.0, 1.0, true);
-                }
+                project.look(0.0, 1.0, 1.0, true);
                 if way_back != WayBack::Clear {
                     project.block_baseline();
                 }

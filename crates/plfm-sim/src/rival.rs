@@ -50,7 +50,7 @@ impl RivalRule {
 pub struct Rival {
     rule: RivalRule,
     wave: usize,
-    wave_since: f64,
+    wave_since: Option<f64>,
     looked: f64,
     all: Tally,
     of_wave: Tally,
@@ -63,7 +63,7 @@ impl Rival {
         Self {
             rule,
             wave: 0,
-            wave_since: 0.0,
+            wave_since: None,
             looked: 0.0,
             all: Tally::default(),
             of_wave: Tally::default(),
@@ -85,6 +85,7 @@ impl Rival {
         if self.ending.is_some() {
             return;
         }
+        let since = seconds - *self.wave_since.get_or_insert(seconds);
         let is_over = self.of_wave.failure_rate() > THRESHOLD;
         let enough = self.of_wave.boots >= SAMPLE_MIN;
         match self.rule {
@@ -100,7 +101,7 @@ impl Rival {
                 }
             }
             RivalRule::NoCanary => {
-                if seconds >= PEOPLE {
+                if since >= PEOPLE {
                     self.ending = Some(if is_over {
                         Ending::RolledBack
                     } else {
@@ -111,9 +112,9 @@ impl Rival {
             }
         }
         let soak = WAVES.get(self.wave).map_or(0.0, |(_, minutes)| minutes * 60.0);
-        if enough && seconds - self.wave_since >= soak {
+        if enough && since >= soak {
             self.wave += 1;
-            self.wave_since = seconds;
+            self.wave_since = Some(seconds);
             self.of_wave = Tally::default();
             if self.wave == WAVES.len() {
                 self.ending = Some(Ending::Completed);
@@ -123,6 +124,9 @@ impl Rival {
 
     /// What hosts are told.
     pub fn told(&self) -> Told {
+        if self.wave_since.is_none() {
+            return Told::Nothing;
+        }
         match (self.ending, self.rule) {
             (Some(Ending::RolledBack | Ending::Withdrawn), _) => Told::Nothing,
             (_, RivalRule::NoCanary) => Told::Share(1.0),

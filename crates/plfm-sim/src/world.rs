@@ -15,9 +15,11 @@ const SLOTS: usize = 64;
 /// Launches of the candidate in a tick up to which each has its host.
 const EACH_MAX: f64 = 60.0;
 /// Ticks between two looks while many boot the candidate.
-const LOOK_TICKS: u64 = 6;
+const LOOK_TICKS: u64 = 12;
+/// Before anything is rolled out, in seconds: what tells how the fleet is usually.
+const BEFORE: f64 = 600.0;
 /// How long a rollout that waits for a person is watched on, in seconds.
-const WATCHED_ON: f64 = 900.0;
+const WATCHED_ON: f64 = 3_600.0;
 /// The longest a rollout may take, in seconds.
 const LONGEST: f64 = 48.0 * 3_600.0;
 /// The share of failures without the release's doing that are handshake timeouts.
@@ -162,7 +164,7 @@ impl World<'_> {
             Told::Nothing | Told::Hosts(..) => true,
             Told::Share(share) => self.launches(share) <= EACH_MAX,
         };
-        if !self.is_control_down(now) && (few || self.tick.is_multiple_of(LOOK_TICKS)) {
+        if now >= BEFORE && !self.is_control_down(now) && (few || self.tick.is_multiple_of(LOOK_TICKS)) {
             self.look(now);
         }
         self.begin_round(now);
@@ -389,7 +391,8 @@ impl World<'_> {
         };
         let under_way = match side {
             Side::Candidate => self.chance.waiting(self.fleet.report_seconds),
-            Side::Baseline => self.chance.unit() * self.fleet.heartbeat_seconds,
+            // Failures are reported at once, whatever failed.
+            Side::Baseline => self.chance.waiting(self.fleet.report_seconds),
         };
         let lost = if self.chance.happens(self.fleet.lost) {
             self.fleet.heartbeat_seconds

@@ -11,8 +11,6 @@ use super::outcome::{Host, HostRecord, Outcomes, Pair, Side, Tally};
 
 /// How rarely a host is set apart by chance.
 const ONCE_IN: f64 = 1_000.0;
-/// Failures that a host must have had.
-const FAILURES_MIN: f64 = 3.0;
 /// The rate below which nobody's failures are the measure for others'.
 const RATE_MIN: f64 = 0.005;
 /// The share of hosts that may be set apart for failing whatever they boot, in hundredths of a percent. More is an outage.
@@ -50,7 +48,7 @@ pub(super) fn set_apart(plan: &Plan, outcomes: &Outcomes) -> Vec<Apart> {
             baseline: sum.baseline.plus(pair.baseline),
         });
     let hosts = usize::try_from(outcomes.hosts_count()).unwrap_or(usize::MAX);
-    let suspects = outcomes.failing().filter_map(|(host, record)| {
+    let suspects = outcomes.suspects().filter_map(|(host, record)| {
         let fault = fault(record, outcomes, &sum)?;
         Some(Apart {
             host,
@@ -79,9 +77,6 @@ pub(super) fn set_apart(plan: &Plan, outcomes: &Outcomes) -> Vec<Apart> {
 
 fn fault(record: &HostRecord, outcomes: &Outcomes, sum: &Pair) -> Option<Fault> {
     let Pair { candidate, baseline } = record.all;
-    if candidate.failures + baseline.failures < FAILURES_MIN {
-        return None;
-    }
     let bound = (ONCE_IN * f64::from(outcomes.hosts_count().max(1))).ln();
     let counted = |side: Side| {
         let own = record.counted.iter().filter(|(_, of, _)| *of == side);

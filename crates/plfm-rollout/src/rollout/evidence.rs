@@ -16,7 +16,7 @@
 use super::outcome::{Minute, Pair, Tally};
 
 /// How much worse than claimed the alternatives are that a test bets on: small faults, and large ones.
-const GAPS: [f64; 4] = [0.02, 0.08, 0.3, 0.9];
+const GAPS: [f64; 5] = [0.02, 0.05, 0.12, 0.35, 0.9];
 /// The largest rate that an alternative has: of a release that fails always, a rare boot may not.
 const RATE_MAX: f64 = 0.98;
 /// What the baseline's rate is taken for before anything is known of it, and the boots that this is worth.

@@ -4,16 +4,20 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::apart::{Apart, set_apart};
 use super::evidence::{Block, Measure, against_baseline, against_threshold};
-use super::outcome::{Minute, Pair, Side, Tally};
+use super::outcome::{Minute, Pair, Tally};
 use super::{Observed, Plan};
 
 /// How long after a minute's end it is judged: a handshake's timeout, and the longest that hosts keep an outcome of the
 /// baseline to themselves. Judged earlier, a minute has more of what ends fast than of what ends slowly.
 pub const JUDGED_AFTER: SignedDuration = SignedDuration::from_secs(90);
 /// How far back the baseline must be fine for the fleet to be.
-const INCIDENT_MINUTES: i64 = 5;
-/// Boots of the baseline from which on its rate says something about the fleet.
-const BASELINE_MIN: f64 = 50.0;
+const INCIDENT_MINUTES: i64 = 2;
+/// Failures of the baseline in a minute that are not chance.
+const INCIDENT_FAILURES: f64 = 3.0;
+/// Failures that the baseline must have had if it failed like the candidate, for their absence to say something.
+const WITNESSES_MIN: f64 = 8.0;
+/// Minutes that tell how many boots there are usually.
+const USUAL_MINUTES: usize = 5;
 /// Minutes before the rollout that tell what to expect of the baseline.
 const BEFORE_MINUTES: i64 = 120;
 
@@ -40,6 +44,8 @@ pub struct Health {
     pub over: f64,
     /// That more of its boots than of the baseline's are slow, by more than the margin.
     pub late: f64,
+    /// Whether the baseline's boots fail, these minutes.
+    pub is_incident: bool,
 }
 
 /// What proves a release bad.
@@ -98,18 +104,24 @@ impl Health {
         let (before, since) = minutes.split_at_checked(first).unwrap_or_default();
         let begin = before.partition_point(|(minute, _)| minute.0 < judged_from.0 - BEFORE_MINUTES);
         let before: Vec<Block> = before.iter().skip(begin).map(block).collect();
-        let closed = since.partition_point(|(minute, _)| {
-            minute
-                .end()
-                .saturating_add(JUDGED_AFTER)
-                .is_ok_and(|at| at <= now)
-        });
-        let open: Vec<Block> = since.iter().map(block).collect();
-        let closed = open.get(..closed).unwrap_or_default();
+        let closed = since.partition_point(|(minute, _)| is_judged(*minute, now));
+        let all: Vec<Block> = since.iter().map(block).collect();
+        let closed = all.get(..closed).unwrap_or_default();
+        let threshold = f64::from(plan.threshold) / 10_000.0;
+        let usual = usual_boots(fleet, now);
+        let own =
+            |(minute, pair): &&(Minute, Pair)| witness(*minute, pair, usual, threshold, now) == Witness::Well;
+        let own: Vec<(Minute, Pair)> = since.iter().filter(own).copied().collect();
+        let lately = minutes
+            .iter()
+            .filter(|(minute, _)| minute.0 >= Minute::of(now).0 - INCIDENT_MINUTES);
+        let incident = lately
+            .rev()
+            .any(|(minute, pair)| witness(*minute, pair, usual, threshold * 2.0, now) == Witness::Failed);
         let margin = f64::from(plan.margin) / 10_000.0;
         let against = |measure, margin| against_baseline(&before, closed, measure, margin);
         Self {
-            sample: sum(since, |minute| minute.end() > rollout.wave_since).candidate,
+            sample: sum(&own, |minute| minute.end() > rollout.wave_since).candidate,
             judged: sum(since, |_| true),
             baseline_lately: sum(&minutes, |minute| {
                 minute.0 >= Minute::of(now).0 - INCIDENT_MINUTES
@@ -119,7 +131,8 @@ impl Health {
             worse: against(Measure::Failures, margin),
             timeouts: against(Measure::Timeouts, margin),
             any_worse: against(Measure::Failures, 0.0),
-            over: against_threshold(&open, f64::from(plan.threshold) / 10_000.0),
+            over: against_threshold(&own.iter().map(block).collect::<Vec<_>>(), threshold),
+            is_incident: incident,
             late: against(Measure::Late, margin),
             apart,
         }
@@ -133,19 +146,69 @@ impl Health {
         let above = self.sample.failure_rate() > threshold;
         let over = self.over >= proven || (above && self.sample.boots >= f64::from(plan.sample_enough));
         let spread = self.failing_hosts >= plan.hosts_min.min(hosts_active);
-        let baseline_fails =
-            self.baseline_lately.boots >= BASELINE_MIN && self.baseline_lately.failure_rate() > threshold;
         match () {
             () if spread && self.worse >= proven => Verdict::Bad(Proof::WorseThanBaseline),
             () if spread && self.timeouts >= proven => Verdict::Bad(Proof::HandshakeTimeouts),
             () if spread && over && self.any_worse >= proven => Verdict::Bad(Proof::OverThreshold),
             () if spread && over => Verdict::Over,
-            () if baseline_fails => Verdict::Incident,
+            () if self.is_incident => Verdict::Incident,
             () if spread && self.any_worse >= likely => Verdict::Worse,
             () if self.late >= likely => Verdict::Slow,
             () if above => Verdict::Above,
             () => Verdict::Fine,
         }
+    }
+}
+
+/// Boots of the baseline in a minute with the share that it has now, as there were boots of both lately.
+fn usual_boots(fleet: &Observed<'_>, now: Timestamp) -> f64 {
+    let heard = fleet
+        .outcomes
+        .volume()
+        .iter()
+        .rev()
+        .filter(|(minute, _)| is_judged(**minute, now));
+    let (boots, of) = heard
+        .take(USUAL_MINUTES)
+        .fold((0.0, 0.0), |(boots, of), (_, volume)| (boots + volume, of + 1.0));
+    let share = fleet
+        .told
+        .candidate_share(&fleet.rollout.candidate, fleet.hosts.active);
+    if of > 0.0 { boots / of * (1.0 - share) } else { 0.0 }
+}
+
+fn is_judged(minute: Minute, now: Timestamp) -> bool {
+    minute
+        .end()
+        .saturating_add(JUDGED_AFTER)
+        .is_ok_and(|at| at <= now)
+}
+
+/// What the baseline's boots of a minute say about the candidate's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Witness {
+    /// They went well.
+    Well,
+    /// At least half as many failed as the threshold allows: what the candidate did in it is no fault of its own.
+    Failed,
+    /// There are not enough yet to show what the candidate's show.
+    Silent,
+}
+
+/// Failures are reported at once and good boots with the next heartbeat, so the boots of a minute that is not heard of to the
+/// end are taken for as many as usual.
+fn witness(minute: Minute, pair: &Pair, usual: f64, threshold: f64, now: Timestamp) -> Witness {
+    let is_heard = is_judged(minute, now);
+    let gone = (now.duration_since(minute.begin()).as_secs_f64() / 60.0).clamp(0.0, 1.0);
+    let expected = if is_heard { 0.0 } else { usual * gone };
+    let boots = pair.baseline.boots.max(expected);
+    let failed = pair.baseline.failures;
+    match () {
+        () if failed >= INCIDENT_FAILURES && failed * 2.0 > boots * threshold && boots > 0.0 => {
+            Witness::Failed
+        }
+        () if !is_heard && expected * pair.candidate.failure_rate() < WITNESSES_MIN => Witness::Silent,
+        () => Witness::Well,
     }
 }
 
@@ -177,10 +240,11 @@ fn sum(minutes: &[(Minute, Pair)], counts: impl Fn(Minute) -> bool) -> Pair {
 }
 
 fn failing_hosts(fleet: &Observed<'_>, since: Minute, apart: &[Apart]) -> u32 {
-    let failed = |(minute, side, _): &(Minute, Side, Tally)| *side == Side::Candidate && *minute >= since;
-    let failing = fleet.outcomes.failing();
-    let failing = failing
-        .filter(|(_, record)| record.counted.iter().any(failed))
+    let failing = fleet
+        .outcomes
+        .failing()
+        .values()
+        .filter(|last| **last >= since)
         .count();
     let apart = apart
         .iter()

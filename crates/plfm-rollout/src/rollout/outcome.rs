@@ -16,6 +16,9 @@ use jiff::Timestamp;
 /// begins late still meets votes.
 pub const ROUND_MINUTES: i64 = 30;
 
+/// Failures of a host from which on it may be set apart.
+const SUSPECT_FAILURES: f64 = 3.0;
+
 /// A minute, counted since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Minute(pub i64);
@@ -24,6 +27,11 @@ impl Minute {
     /// The one that a moment is in.
     pub fn of(at: Timestamp) -> Self {
         Self(at.as_second().div_euclid(60))
+    }
+
+    /// Its beginning.
+    pub fn begin(self) -> Timestamp {
+        Timestamp::from_second(self.0.saturating_mul(60)).unwrap_or(Timestamp::MIN)
     }
 
     /// Its end.
@@ -179,11 +187,15 @@ pub struct Outcomes {
     votes: f64,
     rounds: Vec<Minute>,
     minutes: BTreeMap<Minute, Pair>,
+    /// Boots of both releases, whether or not they had a vote.
+    volume: BTreeMap<Minute, f64>,
     hosts_count: u32,
     /// Looked up, never gone through: its order is nobody's.
     hosts: HashMap<Host, HostRecord>,
-    /// Hosts with failures that count.
-    failing: BTreeSet<Host>,
+    /// Hosts with failures of the candidate that count, and the minute of the last of them.
+    failing: BTreeMap<Host, Minute>,
+    /// Hosts with so many failures that they may be set apart.
+    suspects: BTreeSet<Host>,
     spread: Pair,
 }
 
@@ -217,6 +229,10 @@ impl Outcomes {
         let record = self.hosts.entry(host).or_default();
         let all = record.all.side_mut(side);
         *all = all.plus(tally);
+        *self.volume.entry(minute).or_default() += tally.boots;
+        if record.all.candidate.failures + record.all.baseline.failures >= SUSPECT_FAILURES {
+            self.suspects.insert(host);
+        }
         let left = record.votes_left(side, minute, round, votes);
         let counted = tally.scaled_to(left);
         if counted.boots <= 0.0 {
@@ -225,7 +241,10 @@ impl Outcomes {
         record.vote(side, minute, round, counted.boots);
         if counted.failures > 0.0 {
             record.counted.push((minute, side, counted));
-            self.failing.insert(host);
+            if side == Side::Candidate {
+                let last = self.failing.entry(host).or_insert(minute);
+                *last = minute.max(*last);
+            }
         }
         self.add(side, minute, counted);
     }
@@ -234,6 +253,7 @@ impl Outcomes {
     pub fn record_spread(&mut self, side: Side, minute: Minute, all: Tally, counted: Tally) {
         let spread = self.spread.side_mut(side);
         *spread = spread.plus(all);
+        *self.volume.entry(minute).or_default() += all.boots;
         self.add(side, minute, counted);
     }
 
@@ -256,6 +276,11 @@ impl Outcomes {
         &self.minutes
     }
 
+    /// Boots of both releases in each minute, whether or not they had a vote.
+    pub(super) fn volume(&self) -> &BTreeMap<Minute, f64> {
+        &self.volume
+    }
+
     /// How many hosts there are.
     pub fn hosts_count(&self) -> u32 {
         self.hosts_count
@@ -271,9 +296,14 @@ impl Outcomes {
         self.hosts.get(&host)
     }
 
-    /// What hosts reported that had failures which count, in the order of their numbers.
-    pub fn failing(&self) -> impl Iterator<Item = (Host, &HostRecord)> {
-        self.failing
+    /// Hosts with failures of the candidate that count, in the order of their numbers, and the minute of the last of them.
+    pub(super) fn failing(&self) -> &BTreeMap<Host, Minute> {
+        &self.failing
+    }
+
+    /// Hosts with so many failures that they may be set apart, in the order of their numbers, and what they reported.
+    pub(super) fn suspects(&self) -> impl Iterator<Item = (Host, &HostRecord)> {
+        self.suspects
             .iter()
             .filter_map(|host| Some((*host, self.hosts.get(host)?)))
     }

@@ -12,8 +12,6 @@ use super::{
 const HEARD_MIN_PERCENT: u64 = 90;
 /// The share of active hosts that must go by a target for it to be settled, in percent.
 const SETTLED_MIN_PERCENT: u64 = 99;
-/// A probe does not widen while so many failures would be this rare at the threshold.
-const PROBE_RARE: f64 = 0.05;
 
 /// What happens next, before it is checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,32 +118,42 @@ pub(super) fn go_on(plan: &Plan, fleet: &Observed<'_>, health: &Health, at: Runn
     }
 }
 
+/// Whether its first wave is still bounded by boots.
+pub(super) fn is_probing(plan: &Plan, at: Running) -> bool {
+    match at {
+        Running::Canary { wave, step } => probe(plan, wave, step).is_some(),
+        Running::Distributing | Running::Promoting => false,
+    }
+}
+
 fn widen(plan: &Plan, fleet: &Observed<'_>, health: &Health, wave: u8, step: u8, now: Timestamp) -> Step {
     let allowed = match extent(plan, fleet, wave, step) {
         Extent::Hosts(cohort) => cohort.boots(),
         Extent::Share(_) => 0,
     };
-    let (seen, needed) = (whole(health.sample.boots), allowed.div_ceil(2));
-    let failed = whole(health.sample.failures);
-    let rare = binomial_tail(failed, seen, f64::from(plan.threshold) / 10_000.0) < PROBE_RARE;
+    let (seen, failed) = (whole(health.sample.boots), whole(health.sample.failures));
+    // In doubt more must be known before more is risked, but not all: some reports never come.
+    let is_doubtful = failed * 10_000 > seen * u32::from(plan.threshold);
+    let needed = if is_doubtful {
+        allowed - allowed / 8
+    } else {
+        allowed.div_ceil(2)
+    };
     if let Some(why) = unheard(fleet, wave) {
         return Step::stay(why);
     }
-    if seen >= needed && !rare {
+    if seen >= needed {
         return Step::event(Event::Widen, Why::Widening { wave, seen, failed });
     }
     if waited(fleet.rollout.wave_since, now) > wait_max(plan, wave) {
         return Step::pause(Share::Kept, (Alert::Paused, Why::Overdue { wave, seen, needed }));
     }
-    match rare {
-        true => Step::stay(above(plan, health, wave)),
-        false => Step::stay(Why::Probing {
-            wave,
-            allowed,
-            seen,
-            needed,
-        }),
-    }
+    Step::stay(Why::Probing {
+        wave,
+        allowed,
+        seen,
+        needed,
+    })
 }
 
 fn advance(plan: &Plan, fleet: &Observed<'_>, health: &Health, wave: u8, now: Timestamp) -> Step {
@@ -209,20 +217,12 @@ fn unheard(fleet: &Observed<'_>, wave: u8) -> Option<Why> {
     (heard < needed).then_some(Why::Unheard { wave, heard, needed })
 }
 
-pub(super) fn over(plan: &Plan, health: &Health) -> (Alert, Why) {
-    let lately = health.baseline_lately;
-    let baseline_fails = lately.boots > 0.0 && lately.failure_rate() * 20_000.0 > f64::from(plan.threshold);
-    let why = Why::OverThreshold {
-        numbers: Numbers::of(health),
-        baseline_fails,
-    };
+pub(super) fn over(health: &Health) -> (Alert, Why) {
     (
-        if baseline_fails {
-            Alert::Incident
-        } else {
-            Alert::Paused
+        Alert::Paused,
+        Why::OverThreshold {
+            numbers: Numbers::of(health),
         },
-        why,
     )
 }
 
@@ -286,15 +286,4 @@ fn share_of(of: u32, share: u64, whole: u64) -> u32 {
 /// Whole boots of a scaled count.
 fn whole(boots: f64) -> u32 {
     boots.round().clamp(0.0, f64::from(u32::MAX)) as u32
-}
-
-/// The chance of at least `have` of `of` at a rate.
-fn binomial_tail(have: u32, of: u32, rate: f64) -> f64 {
-    let mut term = (1.0 - rate).powf(f64::from(of));
-    let mut below = 0.0;
-    for k in 0..have.min(of) {
-        below += term;
-        term *= f64::from(of - k) / f64::from(k + 1) * rate / (1.0 - rate);
-    }
-    (1.0 - below).clamp(0.0, 1.0)
 }

@@ -66,6 +66,20 @@ impl Directive {
         }
     }
 
+    /// The share of new instances that boot the candidate: of a cohort, all that its hosts may begin.
+    pub(super) fn candidate_share(&self, candidate: &ReleaseId, hosts: u32) -> f64 {
+        let canary = self.canary.as_ref().map(|canary| match canary.extent {
+            Extent::Hosts(cohort) => (&canary.release, f64::from(cohort.hosts) / f64::from(hosts.max(1))),
+            Extent::Share(share) => (&canary.release, f64::from(share) / f64::from(WHOLE)),
+        });
+        match (canary, self.default.as_ref() == Some(candidate)) {
+            (Some((release, share)), false) if release == candidate => share.min(1.0),
+            (Some((_, share)), true) => 1.0 - share.min(1.0),
+            (None, true) => 1.0,
+            (Some(_) | None, false) => 0.0,
+        }
+    }
+
     fn without_candidate(plan: &Plan, fleet: &Observed<'_>) -> Self {
         let rollout = fleet.rollout;
         let baseline = Some(&rollout.baseline).filter(|release| fleet.is_bootable(release));

@@ -100,7 +100,6 @@ pub enum Why {
     },
     OverThreshold {
         numbers: Numbers,
-        baseline_fails: bool,
     },
     Incident {
         baseline: Tally,
@@ -300,22 +299,10 @@ impl fmt::Display for Why {
                     "frozen: {proof}: {numbers}; no earlier release is good, present and compatible"
                 )
             }
-            Self::OverThreshold {
-                numbers,
-                baseline_fails: true,
-            } => {
+            Self::OverThreshold { numbers } => {
                 write!(
                     f,
-                    "withdrawn: {numbers}: the old release fails too, so this is not the release's doing"
-                )
-            }
-            Self::OverThreshold {
-                numbers,
-                baseline_fails: false,
-            } => {
-                write!(
-                    f,
-                    "withdrawn: {numbers}; to be compared with the old release's boots of these minutes"
+                    "withdrawn: {numbers}; waits for the old release's boots of the same minutes"
                 )
             }
             Self::Incident { baseline } => {
