@@ -60,6 +60,8 @@ pub struct Cell {
     pub stopped: Share,
     /// Rollouts that stopped or wait for a person with the share that they had.
     pub acted: Share,
+    /// Rollouts in which a warning was given.
+    pub warned: Share,
     /// Rollouts that made the release the default.
     pub completed: Share,
     /// Rollouts that stopped in their first wave.
@@ -96,6 +98,7 @@ pub fn run_cell(fleet: &Fleet, scenario: &Scenario, rule: &Rule, runs: u64, seed
         rolled_back: share(&|run| run.ending == Ending::RolledBack),
         stopped: share(&|run| matches!(run.ending, Ending::RolledBack | Ending::Withdrawn)),
         acted: share(&|run| run.ending != Ending::Completed),
+        warned: share(&|run| run.warned_after.is_some()),
         completed: share(&|run| run.ending == Ending::Completed),
         stopped_in_wave_1: share(&|run| run.stopped_in_wave == Some(1)),
         exposed: Spread::of(all.iter().map(|run| run.exposed as f64)),

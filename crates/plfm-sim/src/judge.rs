@@ -91,6 +91,8 @@ pub struct Project {
     hosts: u32,
     /// What it said at each event, for people.
     pub said: Vec<(f64, String)>,
+    /// When it first warned of anything.
+    pub warned: Option<f64>,
 }
 
 fn release(n: u8) -> Option<ReleaseId> {
@@ -134,6 +136,7 @@ impl Project {
             defaults,
             hosts,
             said: Vec::new(),
+            warned: None,
         })
     }
 
@@ -167,6 +170,9 @@ impl Project {
             rolled_back_at: None,
         };
         let decision = decide(&self.plan, &observed, now);
+        if !decision.warnings.is_empty() {
+            self.warned.get_or_insert(seconds);
+        }
         self.directive = decision.directive;
         self.generation = decision.generation;
         let Some(event) = decision.event else { return };

@@ -65,6 +65,8 @@ pub struct Run {
     pub stopped_after: Option<f64>,
     /// When it was paused, or lost its share, in seconds since the first boot.
     pub acted_after: Option<f64>,
+    /// When it was first warned of, in seconds since the first boot.
+    pub warned_after: Option<f64>,
     /// Boots of the candidate.
     pub exposed: u64,
     /// Those that failed.
@@ -134,6 +136,7 @@ pub fn simulate(
             stopped_in_wave: None,
             stopped_after: None,
             acted_after: None,
+            warned_after: None,
             exposed: 0,
             failed: 0,
             back_to: None,
@@ -142,10 +145,11 @@ pub fn simulate(
     };
     while world.step() {}
     world.run.back_to = world.judge.back_to();
-    let said = match world.judge {
-        Judge::Project(project) => project.said,
-        Judge::Rival(_) => Vec::new(),
+    let (said, warned) = match world.judge {
+        Judge::Project(project) => (project.said, project.warned),
+        Judge::Rival(_) => (Vec::new(), None),
     };
+    world.run.warned_after = warned.map(|at| at - world.first_boot.unwrap_or(at));
     Some((world.run, said))
 }
 

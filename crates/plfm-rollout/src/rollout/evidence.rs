@@ -23,6 +23,8 @@ const RATE_MAX: f64 = 0.98;
 const RATE_PRIOR: (f64, f64) = (0.01, 20.0);
 /// How much of what was known of the baseline still counts a minute later.
 const MEMORY: f64 = 0.9;
+/// How close is close enough, relatively.
+const CLOSE: f64 = 1e-3;
 /// Steps to find the closest point: halving alone would end at the limits of the format.
 const STEPS_MAX: u32 = 60;
 
@@ -89,12 +91,19 @@ fn pair_factors(pair: &Pair, measure: Measure, margin: f64, expected: f64) -> Be
     GAPS.map(|gap| {
         let worse = (expected + margin + gap).min(RATE_MAX);
         let null = closest(worse, expected, margin, of, base_of);
-        log_ratio(have, of, worse, null + margin) + log_ratio(base_have, base_of, expected, null)
+        // The closest point is found roughly. What the baseline is bet to be is then moved by as much as makes the weights fit
+        // exactly, which is what the factor's expectation hangs on; how well the bet is placed is a matter of power only.
+        let (p, q) = (null + margin, null);
+        let better = q - of / base_of * (worse - p) * (q * (1.0 - q)) / (p * (1.0 - p));
+        if better <= 0.0 || better >= 1.0 {
+            return 0.0;
+        }
+        log_ratio(have, of, worse, p) + log_ratio(base_have, base_of, better, q)
     })
 }
 
-/// The baseline's rate at the point of the claim's boundary that is closest to the alternative, both weighted by their boots:
-/// where the derivative of the divergence is zero. It is what makes the factor's expectation at most one.
+/// The baseline's rate at the point of the claim's boundary that is about closest to the alternative, both weighted by their
+/// boots: where the derivative of the divergence is zero.
 fn closest(worse: f64, expected: f64, margin: f64, of: f64, base_of: f64) -> f64 {
     let (mut low, mut high) = (expected, worse - margin);
     let mut at = expected;
@@ -115,7 +124,7 @@ fn closest(worse: f64, expected: f64, margin: f64, of: f64, base_of: f64) -> f64
         } else {
             f64::midpoint(low, high)
         };
-        if (next - at).abs() <= 1e-15 {
+        if (next - at).abs() <= CLOSE * at {
             return next;
         }
         at = next;

@@ -104,10 +104,10 @@ fn block(round: i64, candidate: (u32, u32), baseline: (u32, u32)) -> Block {
 }
 
 #[test]
-fn five_failures_in_a_row_are_over_any_threshold_of_ten_percent() {
+fn six_failures_in_a_row_are_over_any_threshold_of_ten_percent() {
     let limit = 10_000_f64.ln();
-    assert!(against_threshold(&[block(0, (4, 4), (0, 0))], 0.1) < limit);
-    assert!(against_threshold(&[block(0, (5, 5), (0, 0))], 0.1) > limit);
+    assert!(against_threshold(&[block(0, (5, 5), (0, 0))], 0.1) < limit);
+    assert!(against_threshold(&[block(0, (6, 6), (0, 0))], 0.1) > limit);
 }
 
 #[test]
