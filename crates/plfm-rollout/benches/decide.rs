@@ -46,7 +46,7 @@ fn outcomes() -> Outcomes {
             } else {
                 Ending::Ready
             };
-            let side = if (state >> 60) % 2 == 0 {
+            let side = if (state >> 60).is_multiple_of(2) {
                 Side::Candidate
             } else {
                 Side::Baseline

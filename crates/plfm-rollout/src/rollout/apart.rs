@@ -103,7 +103,7 @@ fn fault(record: &HostRecord, outcomes: &Outcomes, sum: &Pair) -> Option<Fault> 
 }
 
 /// Chernoff: the chance of so many failures or more is at most `exp` of the negative of this.
-fn tail_exponent(failures: f64, boots: f64, rate: f64) -> f64 {
+pub(super) fn tail_exponent(failures: f64, boots: f64, rate: f64) -> f64 {
     let share = (failures / boots.max(failures)).min(1.0);
     if share <= rate {
         return 0.0;

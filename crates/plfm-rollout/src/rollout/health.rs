@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::apart::{Apart, set_apart};
+use super::apart::{Apart, set_apart, tail_exponent};
 use super::evidence::{Block, Measure, against_baseline, against_threshold};
 use super::outcome::{Minute, Pair, Tally};
 use super::{Observed, Plan};
@@ -11,7 +11,11 @@ use super::{Observed, Plan};
 /// baseline to themselves. Judged earlier, a minute has more of what ends fast than of what ends slowly.
 pub const JUDGED_AFTER: SignedDuration = SignedDuration::from_secs(90);
 /// How far back the baseline must be fine for the fleet to be.
-const INCIDENT_MINUTES: i64 = 2;
+const INCIDENT_MINUTES: i64 = 3;
+/// How rarely chance looks like an incident in one look.
+const INCIDENT_ONCE_IN: f64 = 1e8;
+/// The rate below which no baseline's usual failures are taken.
+const USUAL_RATE_MIN: f64 = 0.01;
 /// Failures of the baseline in a minute that are not chance.
 const INCIDENT_FAILURES: f64 = 3.0;
 /// Failures that the baseline must have had if it failed like the candidate, for their absence to say something.
@@ -112,27 +116,19 @@ impl Health {
         let own =
             |(minute, pair): &&(Minute, Pair)| witness(*minute, pair, usual, threshold, now) == Witness::Well;
         let own: Vec<(Minute, Pair)> = since.iter().filter(own).copied().collect();
-        let lately = minutes
-            .iter()
-            .filter(|(minute, _)| minute.0 >= Minute::of(now).0 - INCIDENT_MINUTES);
-        let incident = lately
-            .rev()
-            .any(|(minute, pair)| witness(*minute, pair, usual, threshold * 2.0, now) == Witness::Failed);
+        let (baseline_lately, is_incident) = incident(&minutes, usual, threshold, now);
         let margin = f64::from(plan.margin) / 10_000.0;
         let against = |measure, margin| against_baseline(&before, closed, measure, margin);
         Self {
             sample: sum(&own, |minute| minute.end() > rollout.wave_since).candidate,
             judged: sum(since, |_| true),
-            baseline_lately: sum(&minutes, |minute| {
-                minute.0 >= Minute::of(now).0 - INCIDENT_MINUTES
-            })
-            .baseline,
+            baseline_lately,
             failing_hosts: failing_hosts(fleet, judged_from, &apart),
             worse: against(Measure::Failures, margin),
             timeouts: against(Measure::Timeouts, margin),
             any_worse: against(Measure::Failures, 0.0),
             over: against_threshold(&own.iter().map(block).collect::<Vec<_>>(), threshold),
-            is_incident: incident,
+            is_incident,
             late: against(Measure::Late, margin),
             apart,
         }
@@ -199,8 +195,7 @@ enum Witness {
 /// end are taken for as many as usual.
 fn witness(minute: Minute, pair: &Pair, usual: f64, threshold: f64, now: Timestamp) -> Witness {
     let is_heard = is_judged(minute, now);
-    let gone = (now.duration_since(minute.begin()).as_secs_f64() / 60.0).clamp(0.0, 1.0);
-    let expected = if is_heard { 0.0 } else { usual * gone };
+    let expected = if is_heard { 0.0 } else { usual * gone(minute, now) };
     let boots = pair.baseline.boots.max(expected);
     let failed = pair.baseline.failures;
     match () {
@@ -210,6 +205,32 @@ fn witness(minute: Minute, pair: &Pair, usual: f64, threshold: f64, now: Timesta
         () if !is_heard && expected * pair.candidate.failure_rate() < WITNESSES_MIN => Witness::Silent,
         () => Witness::Well,
     }
+}
+
+/// The baseline's boots lately, and whether so many of them fail that it is neither usual nor chance.
+fn incident(minutes: &[(Minute, Pair)], usual: f64, threshold: f64, now: Timestamp) -> (Tally, bool) {
+    let begin = minutes.partition_point(|(minute, _)| minute.0 <= Minute::of(now).0 - INCIDENT_MINUTES);
+    let (before, lately) = minutes.split_at_checked(begin).unwrap_or_default();
+    let usual_rate = sum(before, |_| true).baseline.failure_rate().max(USUAL_RATE_MIN);
+    let lately = lately.iter().fold(Tally::default(), |sum, (minute, pair)| {
+        let expected = if is_judged(*minute, now) {
+            0.0
+        } else {
+            usual * gone(*minute, now)
+        };
+        let boots = pair.baseline.boots.max(expected);
+        sum.plus(Tally {
+            boots,
+            ..pair.baseline
+        })
+    });
+    let is_chance = tail_exponent(lately.failures, lately.boots, usual_rate) < INCIDENT_ONCE_IN.ln();
+    (lately, lately.failure_rate() > threshold && !is_chance)
+}
+
+/// How much of a minute is over.
+fn gone(minute: Minute, now: Timestamp) -> f64 {
+    (now.duration_since(minute.begin()).as_secs_f64() / 60.0).clamp(0.0, 1.0)
 }
 
 /// All minutes, without the failures of hosts that are set apart.
