@@ -39,7 +39,9 @@ use plfm_release::ReleaseId;
 pub use apart::{Apart, Fault};
 pub use cohort::Cohort;
 pub use health::{Health, JUDGED_AFTER, Proof, Verdict};
-pub use outcome::{Ending, Host, HostRecord, Minute, Outcomes, Pair, ROUND_MINUTES, Side, Tally};
+pub use outcome::{
+    Ending, Host, HostRecord, Mark, Marks, Minute, Outcomes, Pair, ROUND_MINUTES, Side, Tally,
+};
 pub use plan::{Overdue, Override, Plan, PlanError, Slow, Wave};
 pub use stage::{Event, IllegalEvent, Running, Share, Stage};
 pub use target::{Canary, Directive, Extent};
@@ -130,6 +132,8 @@ pub struct Decision {
     pub generation: u64,
     /// Where the fleet is taken back to.
     pub back_to: Option<ReleaseId>,
+    /// What it means for the boots from now on: for [`Outcomes::mark`].
+    pub marks: Marks,
     /// What a person must hear of.
     pub alert: Option<Alert>,
     /// Why.
@@ -281,12 +285,21 @@ impl Decision {
         let back_to = step.back_to.or_else(|| fleet.rollout.back_to.clone());
         let directive = Directive::of(plan, fleet, stage, back_to.as_ref());
         let changed = directive != *fleet.told;
+        let marks = Marks {
+            round: Mark::from(matches!(
+                event,
+                Some(Event::Distributed | Event::Advance | Event::Promote)
+            )),
+            // The few boots of a probe are too few for this to matter, and too few to be missed.
+            unsettled: Mark::from(changed && (directive.is_share(fleet) || fleet.told.is_share(fleet))),
+        };
         Self {
             event,
             stage,
             generation: fleet.generation.saturating_add(u64::from(changed)),
             directive,
             back_to,
+            marks,
             alert: step.alert.filter(|_| event.is_some()),
             why: step.why,
             warnings: progress::warnings(plan, fleet, &health),

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use plfm_release::ReleaseId;
 use plfm_rollout::rollout::{
-    Directive, Event, Extent, Hosts, Known, Minute, Observed, Outcomes, Plan, Rollout, Running, Share, Side,
-    Stage, Standing, Tally, decide,
+    Directive, Extent, Hosts, Known, Minute, Observed, Outcomes, Plan, Rollout, Running, Share, Side, Stage,
+    Standing, Tally, decide,
 };
 use serde::Serialize;
 
@@ -175,18 +175,12 @@ impl Project {
         }
         self.directive = decision.directive;
         self.generation = decision.generation;
+        self.outcomes.mark(decision.marks, now);
         let Some(event) = decision.event else { return };
         self.said.push((seconds, decision.why.to_string()));
         let waves = self.plan.waves_count();
         if let Ok(rollout) = self.rollout.after(event, decision.back_to, waves, now) {
             self.rollout = rollout;
-        }
-        match event {
-            Event::Distributed | Event::Advance | Event::Promote => {
-                self.outcomes.begin_round(minute(seconds))
-            }
-            Event::Start | Event::Widen | Event::Settled => {}
-            Event::Pause(_) | Event::Resume | Event::Condemn | Event::Abort => {}
         }
     }
 

@@ -109,8 +109,8 @@ impl Health {
         let begin = before.partition_point(|(minute, _)| minute.0 < judged_from.0 - BEFORE_MINUTES);
         let before: Vec<Block> = before.iter().skip(begin).map(block).collect();
         let closed = since.partition_point(|(minute, _)| is_judged(*minute, now));
-        let all: Vec<Block> = since.iter().map(block).collect();
-        let closed = all.get(..closed).unwrap_or_default();
+        let is_settled = |(minute, _): &&(Minute, Pair)| fleet.outcomes.is_settled(*minute);
+        let closed: Vec<Block> = since.iter().take(closed).filter(is_settled).map(block).collect();
         let threshold = f64::from(plan.threshold) / 10_000.0;
         let usual = usual_boots(fleet, now);
         let own =
@@ -118,7 +118,7 @@ impl Health {
         let own: Vec<(Minute, Pair)> = since.iter().filter(own).copied().collect();
         let (baseline_lately, is_incident) = incident(&minutes, usual, threshold, now);
         let margin = f64::from(plan.margin) / 10_000.0;
-        let against = |measure, margin| against_baseline(&before, closed, measure, margin);
+        let against = |measure, margin| against_baseline(&before, &closed, measure, margin);
         Self {
             sample: sum(&own, |minute| minute.end() > rollout.wave_since).candidate,
             judged: sum(since, |_| true),

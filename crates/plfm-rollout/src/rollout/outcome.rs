@@ -10,12 +10,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// How long a round is. Long enough that few hosts vote twice while the share is small, short enough that a fault which
 /// begins late still meets votes.
 pub const ROUND_MINUTES: i64 = 30;
 
+/// How long hosts take to go by a new target: those that miss it hear of it with their next heartbeat.
+const SETTLED_AFTER: SignedDuration = SignedDuration::from_secs(30);
 /// Failures of a host from which on it may be set apart.
 const SUSPECT_FAILURES: f64 = 3.0;
 
@@ -39,6 +41,30 @@ impl Minute {
         let second = self.0.saturating_add(1).saturating_mul(60);
         Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
     }
+}
+
+/// Whether an event means something for the boots from then on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mark {
+    /// It does.
+    Set,
+    /// It does not.
+    Unset,
+}
+
+impl From<bool> for Mark {
+    fn from(is_set: bool) -> Self {
+        if is_set { Self::Set } else { Self::Unset }
+    }
+}
+
+/// What an event means for the boots from then on: kept with the event, for who takes the boots in once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Marks {
+    /// Hosts have their votes anew.
+    pub round: Mark,
+    /// The share of new instances is another.
+    pub unsettled: Mark,
 }
 
 /// The caller's number for a host, the same for good.
@@ -187,6 +213,8 @@ pub struct Outcomes {
     votes: f64,
     rounds: Vec<Minute>,
     minutes: BTreeMap<Minute, Pair>,
+    /// Minutes in which the share was not the same from beginning to end.
+    unsettled: BTreeSet<Minute>,
     /// Boots of both releases, whether or not they had a vote.
     volume: BTreeMap<Minute, f64>,
     hosts_count: u32,
@@ -218,6 +246,18 @@ impl Outcomes {
     pub fn begin_round(&mut self, at: Minute) {
         if self.rounds.last().is_none_or(|last| *last < at) {
             self.rounds.push(at);
+        }
+    }
+
+    /// What an event means for the boots from now on.
+    pub fn mark(&mut self, marks: Marks, at: Timestamp) {
+        if marks.round == Mark::Set {
+            self.begin_round(Minute::of(at));
+        }
+        if marks.unsettled == Mark::Set {
+            let last = at.saturating_add(SETTLED_AFTER).unwrap_or(at);
+            self.unsettled
+                .extend((Minute::of(at).0..=Minute::of(last).0).map(Minute));
         }
     }
 
@@ -260,6 +300,12 @@ impl Outcomes {
     fn add(&mut self, side: Side, minute: Minute, tally: Tally) {
         let sum = self.minutes.entry(minute).or_default().side_mut(side);
         *sum = sum.plus(tally);
+    }
+
+    /// Whether the share was the same in all of a minute. Where it was not, one release's boots are from another part of the
+    /// minute than the other's, and what happened in that part alone would look like the release's doing.
+    pub(super) fn is_settled(&self, minute: Minute) -> bool {
+        !self.unsettled.contains(&minute)
     }
 
     /// When the round began that a minute is in.

@@ -80,6 +80,13 @@ impl Directive {
         }
     }
 
+    /// Whether it gives the candidate a share of all new instances.
+    pub(super) fn is_share(&self, fleet: &Observed<'_>) -> bool {
+        let candidate = &fleet.rollout.candidate;
+        let of_all = |canary: &Canary| matches!(canary.extent, Extent::Share(_));
+        self.default.as_ref() == Some(candidate) || self.canary.as_ref().is_some_and(of_all)
+    }
+
     fn without_candidate(plan: &Plan, fleet: &Observed<'_>) -> Self {
         let rollout = fleet.rollout;
         let baseline = Some(&rollout.baseline).filter(|release| fleet.is_bootable(release));
