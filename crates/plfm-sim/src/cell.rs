@@ -78,9 +78,17 @@ pub struct Cell {
     pub back_to: [u64; 3],
 }
 
-/// Runs a scenario under a rule `runs` times.
-pub fn run_cell(fleet: &Fleet, scenario: &Scenario, rule: &Rule, runs: u64, seed: u64) -> (Cell, Vec<Run>) {
+/// Runs a scenario under a rule `runs` times, or until it `goes_on` no more.
+pub fn run_cell(
+    fleet: &Fleet,
+    scenario: &Scenario,
+    rule: &Rule,
+    runs: u64,
+    seed: u64,
+    goes_on: impl Fn() -> bool,
+) -> (Cell, Vec<Run>) {
     let all: Vec<Run> = (0..runs)
+        .take_while(|_| goes_on())
         .filter_map(|run| simulate(fleet, scenario, rule, seed, run))
         .map(|(run, _)| run)
         .collect();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -81,6 +82,9 @@ struct Runs {
     /// The emergency plan instead of the usual one
     #[arg(long)]
     emergency: bool,
+    /// Seconds after which a cell ends with the runs that it has
+    #[arg(long)]
+    seconds_max: Option<u64>,
     /// Where to write the result
     #[arg(long)]
     json: Option<PathBuf>,
@@ -152,7 +156,12 @@ fn run(scenarios: &[&'static Scenario], rules: &[RuleName], runs: &Runs) -> Resu
     for scenario in scenarios {
         for rule in rules {
             let fleet = Fleet::new(runs.hosts);
-            let (cell, _) = run_cell(&fleet, scenario, &rule.rule(runs), runs.runs, runs.seed);
+            let begun = Instant::now();
+            let goes_on = || {
+                runs.seconds_max
+                    .is_none_or(|most| begun.elapsed().as_secs() < most)
+            };
+            let (cell, _) = run_cell(&fleet, scenario, &rule.rule(runs), runs.runs, runs.seed, goes_on);
             println!("{}", line(&cell));
             cells.push(cell);
             if let Some(path) = &runs.json {
