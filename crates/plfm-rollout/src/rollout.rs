@@ -38,7 +38,7 @@ use plfm_release::ReleaseId;
 
 pub use apart::{Apart, Fault};
 pub use cohort::Cohort;
-pub use health::{Health, JUDGED_AFTER, Proof, Verdict};
+pub use health::{Health, Proof, Verdict};
 pub use outcome::{
     Ending, Host, HostRecord, Mark, Marks, Minute, Outcomes, Pair, ROUND_MINUTES, Side, Tally,
 };

@@ -39,8 +39,8 @@ impl Rule {
 pub enum Told {
     /// Nothing boots the candidate.
     Nothing,
-    /// All new instances of the first hosts in line, and of each host as many at most.
-    Hosts(u32, u32),
+    /// Of new instances of the first hosts in line, and of each host as many at most, a share.
+    Hosts(u32, u32, f64),
     /// A share of all new instances.
     Share(f64),
 }
@@ -189,7 +189,11 @@ impl Project {
         let is_default = self.directive.default.as_ref() == Some(candidate);
         match (&self.directive.canary, is_default) {
             (Some(canary), false) if canary.release == *candidate => match canary.extent {
-                Extent::Hosts(cohort) => Told::Hosts(cohort.hosts, cohort.boots_each),
+                Extent::Hosts(cohort) => Told::Hosts(
+                    cohort.hosts,
+                    cohort.boots_each,
+                    f64::from(cohort.share) / 10_000.0,
+                ),
                 Extent::Share(share) => Told::Share(f64::from(share) / 10_000.0),
             },
             (Some(canary), true) => match canary.extent {

@@ -257,8 +257,10 @@ impl World<'_> {
         };
         let share = (1.0 - unaware) * share(self.told.0) + unaware * share(self.told_before);
         let in_line = match (self.told.0, self.told_before) {
-            (Told::Hosts(hosts, each), _) => self.launch_in_line(hosts, each, 1.0),
-            (Told::Nothing, Told::Hosts(hosts, each)) => self.launch_in_line(hosts, each, unaware),
+            (Told::Hosts(hosts, each, share), _) => self.launch_in_line(hosts, each, share),
+            (Told::Nothing, Told::Hosts(hosts, each, share)) => {
+                self.launch_in_line(hosts, each, unaware * share)
+            }
             (Told::Nothing, Told::Nothing | Told::Share(_)) | (Told::Share(_), _) => 0,
         };
         let others = 1.0 - f64::from(in_line) / f64::from(self.fleet.hosts);

@@ -7,6 +7,8 @@
 
 use plfm_release::{ReleaseId, Sha256Hasher};
 
+/// Everything, in hundredths of a percent.
+const WHOLE: u16 = 10_000;
 /// Keeps this hash from being the hash of anything else.
 const DOMAIN: &[u8] = b"plfm canary hosts v1\0";
 
@@ -17,15 +19,21 @@ pub struct Cohort {
     pub hosts: u32,
     /// How many boots of the release each of them may begin, counted from the rollout's start.
     pub boots_each: u32,
+    /// Until then: the share of its new instances that boot it, in hundredths of a percent.
+    pub share: u16,
 }
 
 impl Cohort {
     /// The cohort that begins `boots` boots at most, of `hosts` that could.
+    ///
+    /// Where it is most of the hosts, half of their new instances go on with the baseline: there must be something to compare
+    /// with at the same time.
     pub fn of(boots: u32, hosts: u32) -> Self {
         let chosen = boots.min(hosts);
         Self {
             hosts: chosen,
             boots_each: boots.checked_div(chosen).unwrap_or(0),
+            share: if chosen > hosts / 2 { WHOLE / 2 } else { WHOLE },
         }
     }
 

@@ -7,15 +7,14 @@ use super::evidence::{Block, Measure, against_baseline, against_threshold};
 use super::outcome::{Minute, Pair, Tally};
 use super::{Observed, Plan};
 
-/// How long after a minute's end it is judged: a handshake's timeout, and the longest that hosts keep an outcome of the
-/// baseline to themselves. Judged earlier, a minute has more of what ends fast than of what ends slowly.
-pub const JUDGED_AFTER: SignedDuration = SignedDuration::from_secs(90);
 /// How far back the baseline must be fine for the fleet to be.
 const INCIDENT_MINUTES: i64 = 3;
 /// How rarely chance looks like an incident in one look.
 const INCIDENT_ONCE_IN: f64 = 1e8;
 /// The rate below which no baseline's usual failures are taken.
 const USUAL_RATE_MIN: f64 = 0.01;
+/// The longest stretch of minutes that are compared as one.
+const STRETCH_MINUTES: i64 = 10;
 /// Failures of the baseline in a minute that are not chance.
 const INCIDENT_FAILURES: f64 = 3.0;
 /// Failures that the baseline must have had if it failed like the candidate, for their absence to say something.
@@ -96,6 +95,10 @@ pub enum Verdict {
 impl Health {
     /// Of what was observed.
     pub fn of(plan: &Plan, fleet: &Observed<'_>, now: Timestamp) -> Self {
+        let watch = Watch {
+            now,
+            judged_after: plan.judged_after,
+        };
         let apart = set_apart(plan, fleet.outcomes);
         let minutes = minutes(fleet, &apart);
         let rollout = fleet.rollout;
@@ -108,15 +111,21 @@ impl Health {
         let (before, since) = minutes.split_at_checked(first).unwrap_or_default();
         let begin = before.partition_point(|(minute, _)| minute.0 < judged_from.0 - BEFORE_MINUTES);
         let before: Vec<Block> = before.iter().skip(begin).map(block).collect();
-        let closed = since.partition_point(|(minute, _)| is_judged(*minute, now));
+        let closed = since.partition_point(|(minute, _)| watch.is_judged(*minute));
         let is_settled = |(minute, _): &&(Minute, Pair)| fleet.outcomes.is_settled(*minute);
-        let closed: Vec<Block> = since.iter().take(closed).filter(is_settled).map(block).collect();
+        let closed = since
+            .iter()
+            .take(closed)
+            .filter(is_settled)
+            .map(|one| (one.0, block(one)));
+        let closed = merge(closed, f64::from(plan.compared_with), watch);
         let threshold = f64::from(plan.threshold) / 10_000.0;
-        let usual = usual_boots(fleet, now);
-        let own =
-            |(minute, pair): &&(Minute, Pair)| witness(*minute, pair, usual, threshold, now) == Witness::Well;
+        let usual = usual_boots(fleet, watch);
+        let own = |(minute, pair): &&(Minute, Pair)| {
+            witness(*minute, pair, usual, threshold, watch) == Witness::Well
+        };
         let own: Vec<(Minute, Pair)> = since.iter().filter(own).copied().collect();
-        let (baseline_lately, is_incident) = incident(&minutes, usual, threshold, now);
+        let (baseline_lately, is_incident) = incident(&minutes, usual, threshold, watch);
         let margin = f64::from(plan.margin) / 10_000.0;
         let against = |measure, margin| against_baseline(&before, &closed, measure, margin);
         Self {
@@ -145,7 +154,9 @@ impl Health {
         match () {
             () if spread && self.worse >= proven => Verdict::Bad(Proof::WorseThanBaseline),
             () if spread && self.timeouts >= proven => Verdict::Bad(Proof::HandshakeTimeouts),
-            () if spread && over && self.any_worse >= proven => Verdict::Bad(Proof::OverThreshold),
+            () if spread && over && self.any_worse >= f64::from(plan.agreed_one_in).ln() => {
+                Verdict::Bad(Proof::OverThreshold)
+            }
             () if spread && over => Verdict::Over,
             () if self.is_incident => Verdict::Incident,
             () if spread && self.any_worse >= likely => Verdict::Worse,
@@ -156,14 +167,43 @@ impl Health {
     }
 }
 
+/// Minutes into stretches with enough of the baseline's boots to compare with. Only minutes in which the candidate was booted
+/// belong to one: then both were booted at the same times, as closely as minutes tell. A stretch is judged when it has enough, or
+/// has lasted its longest; one that goes on is not judged yet, for its factor is one number and not a course of it.
+fn merge(minutes: impl Iterator<Item = (Minute, Block)>, enough: f64, watch: Watch) -> Vec<Block> {
+    let mut stretches: Vec<(Minute, Block)> = Vec::new();
+    for (minute, block) in minutes.filter(|(_, block)| block.pair.candidate.boots > 0.0) {
+        let goes_on = |(begin, last): &&mut (Minute, Block)| {
+            last.round == block.round
+                && last.pair.baseline.boots < enough
+                && minute.0 < begin.0 + STRETCH_MINUTES
+        };
+        match stretches.last_mut().filter(goes_on) {
+            Some((_, last)) => {
+                last.pair.candidate = last.pair.candidate.plus(block.pair.candidate);
+                last.pair.baseline = last.pair.baseline.plus(block.pair.baseline);
+            }
+            None => stretches.push((minute, block)),
+        }
+    }
+    let is_over = |(begin, block): &(Minute, Block)| {
+        block.pair.baseline.boots >= enough || watch.is_judged(Minute(begin.0 + STRETCH_MINUTES - 1))
+    };
+    stretches
+        .into_iter()
+        .filter(is_over)
+        .map(|(_, block)| block)
+        .collect()
+}
+
 /// Boots of the baseline in a minute with the share that it has now, as there were boots of both lately.
-fn usual_boots(fleet: &Observed<'_>, now: Timestamp) -> f64 {
+fn usual_boots(fleet: &Observed<'_>, watch: Watch) -> f64 {
     let heard = fleet
         .outcomes
         .volume()
         .iter()
         .rev()
-        .filter(|(minute, _)| is_judged(**minute, now));
+        .filter(|(minute, _)| watch.is_judged(**minute));
     let (boots, of) = heard
         .take(USUAL_MINUTES)
         .fold((0.0, 0.0), |(boots, of), (_, volume)| (boots + volume, of + 1.0));
@@ -173,11 +213,23 @@ fn usual_boots(fleet: &Observed<'_>, now: Timestamp) -> f64 {
     if of > 0.0 { boots / of * (1.0 - share) } else { 0.0 }
 }
 
-fn is_judged(minute: Minute, now: Timestamp) -> bool {
-    minute
-        .end()
-        .saturating_add(JUDGED_AFTER)
-        .is_ok_and(|at| at <= now)
+/// When it is, and how long after their end minutes are judged.
+#[derive(Debug, Clone, Copy)]
+struct Watch {
+    now: Timestamp,
+    judged_after: SignedDuration,
+}
+
+impl Watch {
+    fn is_judged(self, minute: Minute) -> bool {
+        let at = minute.end().saturating_add(self.judged_after);
+        at.is_ok_and(|at| at <= self.now)
+    }
+
+    /// How much of a minute is over.
+    fn gone(self, minute: Minute) -> f64 {
+        (self.now.duration_since(minute.begin()).as_secs_f64() / 60.0).clamp(0.0, 1.0)
+    }
 }
 
 /// What the baseline's boots of a minute say about the candidate's.
@@ -193,9 +245,9 @@ enum Witness {
 
 /// Failures are reported at once and good boots with the next heartbeat, so the boots of a minute that is not heard of to the
 /// end are taken for as many as usual.
-fn witness(minute: Minute, pair: &Pair, usual: f64, threshold: f64, now: Timestamp) -> Witness {
-    let is_heard = is_judged(minute, now);
-    let expected = if is_heard { 0.0 } else { usual * gone(minute, now) };
+fn witness(minute: Minute, pair: &Pair, usual: f64, threshold: f64, watch: Watch) -> Witness {
+    let is_heard = watch.is_judged(minute);
+    let expected = if is_heard { 0.0 } else { usual * watch.gone(minute) };
     let boots = pair.baseline.boots.max(expected);
     let failed = pair.baseline.failures;
     match () {
@@ -208,15 +260,15 @@ fn witness(minute: Minute, pair: &Pair, usual: f64, threshold: f64, now: Timesta
 }
 
 /// The baseline's boots lately, and whether so many of them fail that it is neither usual nor chance.
-fn incident(minutes: &[(Minute, Pair)], usual: f64, threshold: f64, now: Timestamp) -> (Tally, bool) {
-    let begin = minutes.partition_point(|(minute, _)| minute.0 <= Minute::of(now).0 - INCIDENT_MINUTES);
+fn incident(minutes: &[(Minute, Pair)], usual: f64, threshold: f64, watch: Watch) -> (Tally, bool) {
+    let begin = minutes.partition_point(|(minute, _)| minute.0 <= Minute::of(watch.now).0 - INCIDENT_MINUTES);
     let (before, lately) = minutes.split_at_checked(begin).unwrap_or_default();
     let usual_rate = sum(before, |_| true).baseline.failure_rate().max(USUAL_RATE_MIN);
     let lately = lately.iter().fold(Tally::default(), |sum, (minute, pair)| {
-        let expected = if is_judged(*minute, now) {
+        let expected = if watch.is_judged(*minute) {
             0.0
         } else {
-            usual * gone(*minute, now)
+            usual * watch.gone(*minute)
         };
         let boots = pair.baseline.boots.max(expected);
         sum.plus(Tally {
@@ -226,11 +278,6 @@ fn incident(minutes: &[(Minute, Pair)], usual: f64, threshold: f64, now: Timesta
     });
     let is_chance = tail_exponent(lately.failures, lately.boots, usual_rate) < INCIDENT_ONCE_IN.ln();
     (lately, lately.failure_rate() > threshold && !is_chance)
-}
-
-/// How much of a minute is over.
-fn gone(minute: Minute, now: Timestamp) -> f64 {
-    (now.duration_since(minute.begin()).as_secs_f64() / 60.0).clamp(0.0, 1.0)
 }
 
 /// All minutes, without the failures of hosts that are set apart.

@@ -63,12 +63,20 @@ pub struct Plan {
     pub margin: u16,
     /// Counted boots at which the threshold is taken by its word: more need not be known.
     pub sample_enough: u32,
+    /// How long after its end a minute is judged: a handshake's timeout, and the longest that hosts keep good boots to
+    /// themselves. Judged earlier, it has more of what is reported early than of the rest.
+    pub judged_after: SignedDuration,
+    /// Boots of the baseline that the candidate's are compared with at once. Where a minute has fewer, several are taken together.
+    pub compared_with: u32,
     /// Failures must come from this many hosts.
     pub hosts_min: u32,
     /// Each test takes back, or withdraws, a release that does not deserve it once in this many rollouts at most.
     pub false_rollback_one_in: u32,
     /// The test for any regression pauses a release that has none once in this many rollouts at most.
     pub false_pause_one_in: u32,
+    /// A release that is over its threshold is taken back once it is worse than the baseline by a test that is wrong once in
+    /// this many. Where there are few boots, no test can be wrong rarely: until one agrees, the release is withdrawn only.
+    pub agreed_one_in: u32,
     /// The share of hosts that may be set apart because only their boots of this release fail.
     pub apart_max: u16,
     /// What slow boots mean.
@@ -104,9 +112,12 @@ impl Default for Plan {
             threshold: 1_000,
             margin: 500,
             sample_enough: 1_000,
+            judged_after: SignedDuration::from_secs(90),
+            compared_with: 50,
             hosts_min: 3,
             false_rollback_one_in: 10_000,
             false_pause_one_in: 1_000,
+            agreed_one_in: 1_000,
             apart_max: 100,
             slow: Slow::Warn,
             overdue: Overdue::Pause,
@@ -202,7 +213,7 @@ impl Plan {
         if self.hosts_min == 0 || self.sample_enough == 0 {
             return Err(PlanError::Sample);
         }
-        if self.false_rollback_one_in < 100 || self.false_pause_one_in < 20 {
+        if self.false_rollback_one_in < 100 || self.false_pause_one_in < 20 || self.agreed_one_in < 20 {
             return Err(PlanError::FalseAlarms);
         }
         Ok(())

@@ -11,7 +11,7 @@ const WHOLE: u16 = 10_000;
 /// How far a canary reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Extent {
-    /// All new instances of some hosts, each host's first few only.
+    /// New instances of some hosts, each host's first few only.
     Hosts(Cohort),
     /// A share of all new instances, in hundredths of a percent.
     Share(u16),
@@ -69,7 +69,13 @@ impl Directive {
     /// The share of new instances that boot the candidate: of a cohort, all that its hosts may begin.
     pub(super) fn candidate_share(&self, candidate: &ReleaseId, hosts: u32) -> f64 {
         let canary = self.canary.as_ref().map(|canary| match canary.extent {
-            Extent::Hosts(cohort) => (&canary.release, f64::from(cohort.hosts) / f64::from(hosts.max(1))),
+            Extent::Hosts(cohort) => {
+                let of_hosts = f64::from(cohort.hosts) / f64::from(hosts.max(1));
+                (
+                    &canary.release,
+                    of_hosts * f64::from(cohort.share) / f64::from(WHOLE),
+                )
+            }
             Extent::Share(share) => (&canary.release, f64::from(share) / f64::from(WHOLE)),
         });
         match (canary, self.default.as_ref() == Some(candidate)) {

@@ -72,9 +72,17 @@ fn without_a_way_back_nothing_boots_the_release() {
 }
 
 #[test]
-fn a_small_fleet_finds_a_bad_release_too() {
-    let run = run("fails-50", 50, 0);
-    assert_eq!(run.ending, Ending::RolledBack);
+fn a_small_fleet_stops_a_bad_release_too_and_takes_it_back_when_the_plan_asks_for_less() {
+    for number in 0..5 {
+        assert!(run("fails-100", 5, number).stopped_in_wave == Some(1));
+        let rule = Rule::Project(Plan {
+            agreed_one_in: 20,
+            ..Plan::default()
+        });
+        let bad = scenario("fails-100").unwrap();
+        let (run, _) = simulate(&Fleet::new(20), bad, &rule, 7, number).unwrap();
+        assert_eq!(run.ending, Ending::RolledBack, "{run:?}");
+    }
 }
 
 #[test]
