@@ -76,7 +76,15 @@ pub(super) fn withdraw_unbootable(fleet: &Observed<'_>) -> Step {
             share: Share::Withdrawn,
             ..
         } => Step::stay(why),
-        _ => Step::pause(Share::Withdrawn, (Alert::Paused, why)),
+        Stage::Planned
+        | Stage::Running(_)
+        | Stage::Paused {
+            share: Share::Kept, ..
+        }
+        | Stage::RollingBack
+        | Stage::RolledBack
+        | Stage::Complete
+        | Stage::Aborted => Step::pause(Share::Withdrawn, (Alert::Paused, why)),
     }
 }
 
@@ -265,7 +273,6 @@ pub(super) fn warnings(plan: &Plan, fleet: &Observed<'_>, health: &Health) -> Ve
 
 fn settled(fleet: &Observed<'_>) -> (u32, u32) {
     let needed = share_of(fleet.hosts.active, SETTLED_MIN_PERCENT, 100);
-    // As long as hosts are told something that is not yet in force, none of them can go by it.
     (fleet.hosts.at_generation, needed)
 }
 
