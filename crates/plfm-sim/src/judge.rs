@@ -366,7 +366,8 @@ impl Judge {
                     + (minute(seconds).0 - begin) / plfm_rollout::rollout::ROUND_MINUTES
                         * plfm_rollout::rollout::ROUND_MINUTES
             }
-            Self::Rival(_) => 0,
+            // There, every boot counts.
+            Self::Rival(_) => seconds as i64,
         }
     }
 }
