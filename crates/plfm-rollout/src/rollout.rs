@@ -290,8 +290,13 @@ impl Decision {
                 event,
                 Some(Event::Distributed | Event::Advance | Event::Promote)
             )),
-            // The few boots of a probe are too few for this to matter, and too few to be missed.
-            unsettled: Mark::from(changed && (directive.is_share(fleet) || fleet.told.is_share(fleet))),
+            // The few boots of a probe are too few for this to matter, and too few to be missed. When the share is withdrawn, the
+            // minute's boots are what it was withdrawn for; an outage that goes on meets more of the baseline's.
+            unsettled: Mark::from(
+                changed
+                    && event != Some(Event::Pause(Share::Withdrawn))
+                    && (directive.is_share(fleet) || fleet.told.is_share(fleet)),
+            ),
         };
         Self {
             event,
