@@ -5,10 +5,12 @@
 //! | [`selection`] | what a new instance boots |
 //! | [`window`] | whether releases may be fetched now, and if not, from when on |
 //! | [`retention`] | which releases a host keeps |
+//! | [`rollout`] | how far a new release goes, and when it is taken back |
 //!
 //! Invariant: no I/O, no clock, no randomness. Whatever time matters is among the facts; the rules of time zones are
 //! compiled in.
 
 pub mod retention;
+pub mod rollout;
 pub mod selection;
 pub mod window;

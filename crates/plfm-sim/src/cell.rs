@@ -1,0 +1,119 @@
+//! Many runs of one scenario under one rule, and what they come to.
+
+use serde::Serialize;
+
+use crate::fleet::Fleet;
+use crate::interval::Share;
+use crate::judge::{Ending, Rule};
+use crate::scenario::Scenario;
+use crate::world::{Run, simulate};
+
+/// What something came to over many runs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spread {
+    /// On average.
+    pub mean: f64,
+    /// In the middle run.
+    pub median: f64,
+    /// In all but one of a hundred.
+    pub p99: f64,
+    /// At most.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of some values. None of none.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let at = |share: f64| {
+            let rank = (values.len() as f64 * share).ceil() as usize;
+            values.get(rank.saturating_sub(1)).copied()
+        };
+        Some(Self {
+            mean: values.iter().sum::<f64>() / values.len() as f64,
+            median: at(0.5)?,
+            p99: at(0.99)?,
+            max: *values.last()?,
+        })
+    }
+}
+
+/// What a scenario under a rule comes to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Cell {
+    /// The scenario's name.
+    pub scenario: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// Whether the release deserves to be taken back.
+    pub is_bad: bool,
+    /// The rule's name.
+    pub rule: &'static str,
+    /// The seed.
+    pub seed: u64,
+    /// Hosts.
+    pub hosts: u32,
+    /// Rollouts that took the fleet back.
+    pub rolled_back: Share,
+    /// Rollouts that stopped booting the release, taken back or not.
+    pub stopped: Share,
+    /// Rollouts that stopped or wait for a person with the share that they had.
+    pub acted: Share,
+    /// Rollouts in which a warning was given.
+    pub warned: Share,
+    /// Rollouts that made the release the default.
+    pub completed: Share,
+    /// Rollouts that stopped in their first wave.
+    pub stopped_in_wave_1: Share,
+    /// Boots of the release.
+    pub exposed: Option<Spread>,
+    /// Those that failed.
+    pub failed: Option<Spread>,
+    /// Seconds from the first boot to the stop, where there was one.
+    pub stopped_after: Option<Spread>,
+    /// Seconds from the first boot to the stop or pause, where there was one.
+    pub acted_after: Option<Spread>,
+    /// Rollbacks to each of the earlier releases, oldest first.
+    pub back_to: [u64; 3],
+}
+
+/// Runs a scenario under a rule `runs` times, or until it `goes_on` no more.
+pub fn run_cell(
+    fleet: &Fleet,
+    scenario: &Scenario,
+    rule: &Rule,
+    runs: u64,
+    seed: u64,
+    goes_on: impl Fn() -> bool,
+) -> (Cell, Vec<Run>) {
+    let all: Vec<Run> = (0..runs)
+        .take_while(|_| goes_on())
+        .filter_map(|run| simulate(fleet, scenario, rule, seed, run))
+        .map(|(run, _)| run)
+        .collect();
+    let of = all.len() as u64;
+    let share =
+        |counts: &dyn Fn(&Run) -> bool| Share::new(all.iter().filter(|run| counts(run)).count() as u64, of);
+    let back_to = |release| all.iter().filter(|run| run.back_to == Some(release)).count() as u64;
+    let cell = Cell {
+        scenario: scenario.name,
+        about: scenario.about,
+        is_bad: scenario.is_bad,
+        rule: rule.name(),
+        seed,
+        hosts: fleet.hosts,
+        rolled_back: share(&|run| run.ending == Ending::RolledBack),
+        stopped: share(&|run| matches!(run.ending, Ending::RolledBack | Ending::Withdrawn)),
+        acted: share(&|run| run.ending != Ending::Completed),
+        warned: share(&|run| run.warned_after.is_some()),
+        completed: share(&|run| run.ending == Ending::Completed),
+        stopped_in_wave_1: share(&|run| run.stopped_in_wave == Some(1)),
+        exposed: Spread::of(all.iter().map(|run| run.exposed as f64)),
+        failed: Spread::of(all.iter().map(|run| run.failed as f64)),
+        stopped_after: Spread::of(all.iter().filter_map(|run| run.stopped_after)),
+        acted_after: Spread::of(all.iter().filter_map(|run| run.acted_after)),
+        back_to: [back_to(0), back_to(1), back_to(2)],
+    };
+    (cell, all)
+}

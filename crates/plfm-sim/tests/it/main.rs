@@ -1,0 +1,5 @@
+//! What the simulated fleet does.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod fleet;
