@@ -10,7 +10,7 @@ use plfm_release::Sha256Digest;
 use serde::Deserialize;
 
 pub(crate) use config::ImageConfig;
-pub(crate) use document::{Document, Manifest, parse_document};
+pub(crate) use document::{Document, Manifest, accepted_types, parse_document};
 pub use error::DocumentError;
 
 /// What the hosts boot.

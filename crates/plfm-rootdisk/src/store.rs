@@ -38,12 +38,15 @@ use crate::source::BlobDirectory;
 
 pub use entry::StoredImage;
 pub use error::StoreError;
+pub(crate) use gc::BlobsClaim;
 pub use gc::Removed;
 pub use key::ImageKey;
 
 use entry::Record;
 use error::fail;
 use lock::{Lock, lock};
+
+pub(crate) use lock::is_same;
 
 const NAMES: &str = ".names";
 const BLOBS: &str = ".blobs";

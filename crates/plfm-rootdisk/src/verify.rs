@@ -100,7 +100,7 @@ impl Stored {
 type Input = io::BufReader<Stored>;
 
 enum Unpacker {
-    Plain(Input),
+    Plain(Box<Input>),
     Gzip(Box<MultiGzDecoder<Input>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, Input>>),
 }
@@ -119,13 +119,13 @@ impl Unpacker {
     fn new(packing: Packing, mut input: Input) -> io::Result<Self> {
         let magic = io::BufRead::fill_buf(&mut input)?;
         if packing == Packing::Plain {
-            return Ok(Self::Plain(input));
+            return Ok(Self::Plain(Box::new(input)));
         }
         if magic.starts_with(GZIP_MAGIC) {
             return Ok(Self::Gzip(Box::new(MultiGzDecoder::new(input))));
         }
         if !magic.starts_with(ZSTD_MAGIC) {
-            return Ok(Self::Plain(input));
+            return Ok(Self::Plain(Box::new(input)));
         }
         let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
         decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
@@ -134,7 +134,7 @@ impl Unpacker {
 
     fn into_stored(self) -> Stored {
         let input = match self {
-            Self::Plain(input) => input,
+            Self::Plain(input) => *input,
             Self::Gzip(decoder) => decoder.into_inner(),
             Self::Zstd(decoder) => decoder.finish(),
         };

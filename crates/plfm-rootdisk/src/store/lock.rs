@@ -72,7 +72,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Whether the path still leads to this file: a lock on one that was removed keeps nobody away.
-pub(super) fn is_same(file: &File, path: &Path) -> bool {
+pub(crate) fn is_same(file: &File, path: &Path) -> bool {
     let (Ok(ours), Ok(there)) = (file.metadata(), fs::metadata(path)) else {
         return false;
     };

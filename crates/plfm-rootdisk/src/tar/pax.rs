@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn attribute_values_may_have_any_bytes() {
-        let pax = Pax::parse(b"26 SCHILY.xattr.user.x=\0\n=\n").unwrap();
+        let pax = Pax::parse(b"27 SCHILY.xattr.user.x=\0\n=\n").unwrap();
         assert_eq!(
             pax.xattrs.get(&b"user.x"[..]).map(Vec::as_slice),
             Some(&b"\0\n="[..])
