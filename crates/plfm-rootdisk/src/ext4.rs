@@ -67,14 +67,7 @@ pub(crate) fn write(
         .saturating_add(SLACK_BYTES)
         .next_multiple_of(BLOCK_BYTES);
     make(&root, disk, uuid, inodes, size_bytes)?;
-    // The directory that mke2fs adds is not the image's.
-    if !tree.root.children.contains_key(&b"lost+found"[..]) {
-        let mut command = Command::new("debugfs");
-        run(
-            "debugfs",
-            command.args(["-w", "-R", "rmdir lost+found"]).arg(disk),
-        )?;
-    }
+    finish_root(tree, disk)?;
     Ok(std::fs::metadata(disk)?.len())
 }
 
@@ -100,6 +93,34 @@ fn make(root: &Path, disk: &Path, uuid: [u8; 16], inodes: u64, size_bytes: u64) 
     command.arg(root).arg(disk).arg(format!("{}k", size_bytes / 1024));
     // Debian's mke2fs keeps the times of the file system itself to this moment.
     run("mke2fs", command.env("E2FSPROGS_FAKE_TIME", "1"))
+}
+
+/// The root as the image has it: mke2fs gives it an owner and a time of its own, and a directory in it.
+fn finish_root(tree: &Tree, disk: &Path) -> Result<(), Ext4Error> {
+    let meta = &tree.root.meta;
+    let mut script = String::new();
+    if !tree.root.children.contains_key(&b"lost+found"[..]) {
+        script.push_str("rmdir lost+found\n");
+    }
+    let fields = [
+        ("mode", format!("0{:o}", 0o040_000 | u32::from(meta.mode))),
+        ("uid", meta.uid.to_string()),
+        ("gid", meta.gid.to_string()),
+        ("mtime", format!("@{}", meta.mtime.seconds)),
+    ];
+    fields
+        .iter()
+        .for_each(|(field, value)| script.push_str(&format!("set_inode_field / {field} {value}\n")));
+    let mut commands = tempfile::NamedTempFile::new_in(disk.parent().unwrap_or(Path::new(".")))?;
+    io::Write::write_all(&mut commands, script.as_bytes())?;
+    run(
+        "debugfs",
+        Command::new("debugfs")
+            .arg("-w")
+            .arg("-f")
+            .arg(commands.path())
+            .arg(disk),
+    )
 }
 
 fn dashed(hex: &str) -> String {

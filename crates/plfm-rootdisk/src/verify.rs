@@ -200,7 +200,15 @@ impl LayerStream {
     /// Reads what is left and checks everything; gives the unpacked size.
     pub(crate) fn finish(mut self) -> io::Result<u64> {
         let mut buffer = vec![0; BUFFER_BYTES];
-        while self.read(&mut buffer)? > 0 {}
+        loop {
+            match self.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if StreamRefusal::within(&error).is_some() => return Err(error),
+                // What a decompressor says of damaged bytes is less than that they are damaged.
+                Err(error) => return Err(self.finish_stored().err().unwrap_or(error)),
+            }
+        }
         // The stored bytes first: damage in transit is theirs, a wrong diff id the image's.
         self.unpacker.into_stored().finish()?;
         let (expected, found) = (self.diff_id, self.hasher.finish());

@@ -33,6 +33,15 @@ impl Pax {
         Ok(pax)
     }
 
+    /// An attribute with nothing in it cannot be said: an empty value takes the record back, as for every other key.
+    fn take_xattr(&mut self, name: &[u8], value: &[u8]) {
+        if value.is_empty() {
+            self.xattrs.remove(name);
+        } else {
+            self.xattrs.insert(name.to_vec(), value.to_vec());
+        }
+    }
+
     fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), TarError> {
         match key {
             b"path" => self.path = text(value)?,
@@ -46,7 +55,7 @@ impl Pax {
             }
             _ => {
                 if let Some(name) = key.strip_prefix(XATTR_PREFIX) {
-                    self.xattrs.insert(name.to_vec(), value.to_vec());
+                    self.take_xattr(name, value);
                 } else if let Some(name) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.take(name, value)?;
                 }

@@ -6,7 +6,8 @@ use plfm_rootdisk::{DiskFormat, Image, Limits, Store, StoreError, StoredImage};
 
 use crate::erofs_reader::of_disk;
 use crate::facts::Tree;
-use crate::images::{Packed, layout};
+use crate::images::{Packed, layout, sha256};
+use crate::sparse::{old_sparse_contents, old_sparse_files};
 use crate::tarball::{Entry, dir, entry, file, hardlink, symlink, tar, whiteout};
 
 pub fn build_layout(directory: &Path, path: &Path, limits: &Limits) -> Result<StoredImage, StoreError> {
@@ -145,7 +146,7 @@ fn archives_that_are_none_are_refused() {
     let good = tar(&[file("x", "data")]);
     let mut bad_checksum = good.clone();
     bad_checksum[0] = b'y';
-    let cut = good[..700].to_vec();
+    let cut = good[..514].to_vec();
     for (layer, word) in [
         (bad_checksum, "checksum"),
         (cut, "ends within"),
@@ -240,6 +241,19 @@ fn a_whiteout_spares_its_own_layer_whatever_the_order() {
         let tree = build(&[lower.clone(), tar(&upper)], &Limits::default()).unwrap();
         let names: Vec<String> = tree.keys().map(|name| name.escape_ascii().to_string()).collect();
         assert_eq!(names, ["", "/d", "/d/new", "/f"]);
+    }
+}
+
+#[test]
+fn sparse_files_of_gnus_old_format_have_their_holes_as_zeros() {
+    let tree = build(&[tar(&old_sparse_files())], &Limits::default()).unwrap();
+    for (path, content) in old_sparse_contents() {
+        let facts = &tree[path.as_bytes()];
+        assert_eq!(
+            (facts.size, &facts.digest),
+            (content.len() as u64, &sha256(&content)),
+            "{path}"
+        );
     }
 }
 

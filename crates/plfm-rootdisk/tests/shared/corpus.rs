@@ -1,20 +1,24 @@
 //! Hand-made layers, each with a name that says what is nasty about it.
 
-use crate::tarball::{Entry, dir, entry, file, hardlink, octal, symlink, tar, whiteout};
+use crate::sparse::{old_sparse_files, sparse_0_0, sparse_0_1, sparse_1_0};
+use crate::tarball::{Entry, dir, entry, file, hardlink, symlink, tar, whiteout};
 
 /// An image that can be unpacked.
 pub struct Case {
     pub name: &'static str,
     pub layers: Vec<Vec<u8>>,
-    /// Directories that no layer describes: their metadata is each tool's own.
-    pub implied: &'static [&'static str],
+    /// Paths whose time is each tool's own: directories that no layer describes, and those whose time umoci loses.
+    pub times_aside: &'static [&'static str],
+    /// Whether umoci refuses it, though it is good.
+    pub is_beyond_umoci: bool,
 }
 
 fn case(name: &'static str, layers: &[&[Entry]]) -> Case {
     Case {
         name,
         layers: layers.iter().map(|entries| with_root(entries)).collect(),
-        implied: &[],
+        times_aside: &[],
+        is_beyond_umoci: false,
     }
 }
 
@@ -24,84 +28,18 @@ fn with_root(entries: &[Entry]) -> Vec<u8> {
     tar(&all)
 }
 
-fn implied(directories: &'static [&'static str], case: Case) -> Case {
+fn without_times(paths: &'static [&'static str], case: Case) -> Case {
     Case {
-        implied: directories,
+        times_aside: paths,
         ..case
     }
 }
 
-/// GNU's old format: the map in the header and, with more than four places, in blocks after it.
-pub fn old_sparse(name: &str, map: &[(u64, u64)], size: u64) -> Entry {
-    let places: Vec<u8> = map
-        .iter()
-        .flat_map(|(offset, bytes)| [octal(*offset, 12), octal(*bytes, 12)].concat())
-        .collect();
-    let (first, rest) = places.split_at(places.len().min(96));
-    let mut tail = vec![0; 41];
-    tail.extend(first);
-    tail.resize(41 + 96, 0);
-    tail.push(u8::from(!rest.is_empty()));
-    tail.extend(octal(size, 12));
-    let mut extra = Vec::new();
-    let blocks: Vec<&[u8]> = rest.chunks(21 * 24).collect();
-    for (number, places) in blocks.iter().enumerate() {
-        let mut block = places.to_vec();
-        block.resize(504, 0);
-        block.push(u8::from(number + 1 < blocks.len()));
-        block.resize(512, 0);
-        extra.extend(block);
+fn beyond_umoci(case: Case) -> Case {
+    Case {
+        is_beyond_umoci: true,
+        ..case
     }
-    let bytes: u64 = map.iter().map(|(_, bytes)| bytes).sum();
-    Entry {
-        gnu_tail: Some(tail),
-        extra,
-        data: vec![b'd'; bytes as usize],
-        ..entry(b'S', name)
-    }
-}
-
-fn sparse_0_0(name: &str, map: &[(u64, u64)], size: u64) -> Entry {
-    let mut file = file(name, data_of(map)).pax("GNU.sparse.size", size.to_string());
-    file = file.pax("GNU.sparse.numblocks", map.len().to_string());
-    for (offset, bytes) in map {
-        file = file
-            .pax("GNU.sparse.offset", offset.to_string())
-            .pax("GNU.sparse.numbytes", bytes.to_string());
-    }
-    file
-}
-
-fn sparse_0_1(name: &str, map: &[(u64, u64)], size: u64) -> Entry {
-    let text: Vec<String> = map
-        .iter()
-        .map(|(offset, bytes)| format!("{offset},{bytes}"))
-        .collect();
-    file("GNUSparseFile.0/x", data_of(map))
-        .pax("GNU.sparse.major", "0")
-        .pax("GNU.sparse.minor", "1")
-        .pax("GNU.sparse.name", name)
-        .pax("GNU.sparse.size", size.to_string())
-        .pax("GNU.sparse.numblocks", map.len().to_string())
-        .pax("GNU.sparse.map", text.join(","))
-}
-
-fn sparse_1_0(name: &str, map: &[(u64, u64)], size: u64) -> Entry {
-    let mut text = format!("{}\n", map.len());
-    map.iter()
-        .for_each(|(offset, bytes)| text.push_str(&format!("{offset}\n{bytes}\n")));
-    let mut data = text.into_bytes();
-    data.resize(data.len().next_multiple_of(512), 0);
-    data.extend(data_of(map));
-    file("GNUSparseFile.0/x", data)
-        .pax("GNU.sparse.major", "1")
-        .pax("GNU.sparse.minor", "0")
-        .pax("GNU.sparse.name", name)
-        .pax("GNU.sparse.realsize", size.to_string())
-}
-
-fn data_of(map: &[(u64, u64)]) -> Vec<u8> {
-    vec![b'd'; map.iter().map(|(_, bytes)| *bytes as usize).sum()]
 }
 
 /// A capability as `setcap cap_net_raw+ep` writes it.
@@ -136,6 +74,13 @@ pub fn cases() -> Vec<Case> {
         .xattr("user.other", vec![8; 980]);
     vec![
         case("an empty layer", &[&[]]),
+        Case {
+            layers: vec![tar(&[
+                dir("./").mode(0o711).owner(1, 2).mtime(7).xattr("user.root", "1"),
+                file("x", "1"),
+            ])],
+            ..case("a root with an owner a mode and attributes", &[])
+        },
         case("files of every size around a block", &[&sizes]),
         case(
             "modes with setuid setgid and sticky",
@@ -302,18 +247,21 @@ pub fn cases() -> Vec<Case> {
                 &[dir("d"), whiteout("d/.wh..wh..opq"), file("d/new", "y")],
             ],
         ),
-        case(
-            "an opaque mark after its directory's new files",
-            &[
-                &[dir("d"), file("d/old", "x"), dir("d/sub"), file("d/sub/old", "x")],
+        without_times(
+            &["/d/sub"],
+            case(
+                "an opaque mark after its directory's new files",
                 &[
-                    dir("d"),
-                    file("d/new", "y"),
-                    dir("d/sub"),
-                    file("d/sub/new", "y"),
-                    whiteout("d/.wh..wh..opq"),
+                    &[dir("d"), file("d/old", "x"), dir("d/sub"), file("d/sub/old", "x")],
+                    &[
+                        dir("d"),
+                        file("d/new", "y"),
+                        dir("d/sub"),
+                        file("d/sub/new", "y"),
+                        whiteout("d/.wh..wh..opq"),
+                    ],
                 ],
-            ],
+            ),
         ),
         case(
             "an opaque root",
@@ -415,14 +363,8 @@ pub fn cases() -> Vec<Case> {
             ]],
         ),
         case(
-            "sparse files of all four kinds",
+            "sparse files by pax records",
             &[&[
-                old_sparse("old", &[(0, 10), (8192, 5000), (100_000, 0)], 100_000),
-                old_sparse(
-                    "old-continued",
-                    &(0..40).map(|n| (n * 16_384, 700)).collect::<Vec<_>>(),
-                    1 << 20,
-                ),
                 sparse_0_0("v00", &[(4096, 4096), (1 << 20, 100)], (1 << 20) + 100),
                 sparse_0_1("v01", &[(0, 1), (50_000, 512)], 60_000),
                 sparse_1_0("v10", &[(12_288, 8192), (1 << 20, 0)], 1 << 20),
@@ -431,8 +373,9 @@ pub fn cases() -> Vec<Case> {
                 sparse_1_0("large", &[((1 << 30) - 5, 5)], 1 << 30),
             ]],
         ),
-        implied(
-            &["/a", "/a/b", "/x"],
+        beyond_umoci(case("sparse files in gnu's old format", &[&old_sparse_files()])),
+        without_times(
+            &["", "/a", "/a/b", "/x"],
             case(
                 "directories that no layer describes",
                 &[&[file("a/b/c", "x")], &[file("x/y", "x")]],
@@ -450,16 +393,19 @@ pub fn cases() -> Vec<Case> {
                     ..entry(0, "v7-directory/")
                 },
                 Entry {
-                    data: b"contiguous".to_vec(),
-                    ..entry(b'7', "contiguous")
-                },
-                Entry {
-                    data: b"9 a=b\n".to_vec(),
+                    data: b"6 a=b\n".to_vec(),
                     ..entry(b'g', "global")
                 },
                 file("after", "x"),
             ]],
         ),
+        beyond_umoci(case(
+            "contiguous files",
+            &[&[Entry {
+                data: b"contiguous".to_vec(),
+                ..entry(b'7', "contiguous")
+            }]],
+        )),
     ]
 }
 
