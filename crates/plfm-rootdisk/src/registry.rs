@@ -32,6 +32,9 @@ pub use error::FetchError;
 use client::Client;
 use download::Download;
 
+/// Redirects of one request: one to a store of blobs is usual.
+const REDIRECTS_MAX: usize = 5;
+
 /// What a pull says as it goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
@@ -117,6 +120,7 @@ impl Puller {
             .user_agent(concat!("plfm/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(options.silence_max)
             .read_timeout(options.silence_max)
+            .redirect(redirects())
             .build()
             .map_err(|source| FetchError::request("this host", source))?;
         Ok(Self {
@@ -246,6 +250,24 @@ impl Puller {
             max,
         }))
     }
+}
+
+/// Registries send to where their blobs are; what began with TLS goes on with it.
+fn redirects() -> reqwest::redirect::Policy {
+    reqwest::redirect::Policy::custom(|attempt| {
+        let was_tls = attempt
+            .previous()
+            .last()
+            .is_some_and(|url| url.scheme() == "https");
+        if was_tls && attempt.url().scheme() != "https" {
+            return attempt.error("a redirect from https to something else");
+        }
+        if attempt.previous().len() > REDIRECTS_MAX {
+            attempt.error("too many redirects")
+        } else {
+            attempt.follow()
+        }
+    })
 }
 
 // A configuration is fetched as a blob; its bound was checked with the manifest.

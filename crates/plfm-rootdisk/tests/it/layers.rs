@@ -166,7 +166,7 @@ fn bombs_are_refused_by_each_limit() {
         ..Limits::default()
     };
     assert!(
-        refusal_with(&[zeros.clone()], &small)
+        refusal_with(std::slice::from_ref(&zeros), &small)
             .1
             .contains("more than 524288 bytes")
     );

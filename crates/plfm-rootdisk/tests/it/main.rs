@@ -1,6 +1,13 @@
 //! Root disks from images that the tests make, with nothing but this crate.
 
 #![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests, which clippy does not know to be in one"
+)]
+#![allow(
     dead_code,
     reason = "what is shared with the other tests is not all used here"
 )]

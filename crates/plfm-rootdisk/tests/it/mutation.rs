@@ -1,5 +1,7 @@
 //! Any bytes as a layer: a tree or a refusal, never a panic, and nothing outside the store.
 
+use std::sync::LazyLock;
+
 use plfm_rootdisk::Limits;
 use proptest::prelude::*;
 
@@ -23,10 +25,10 @@ fn mend(block: &mut [u8]) {
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
-fn corpus() -> Vec<Vec<u8>> {
+static CORPUS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let layers = cases().into_iter().flat_map(|case| case.layers);
     layers.filter(|layer| layer.len() < 300_000).collect()
-}
+});
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
@@ -38,8 +40,7 @@ proptest! {
         in_header in any::<bool>(),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
-        let corpus = corpus();
-        let mut layer = which.get(&corpus).clone();
+        let mut layer = which.get(&CORPUS).clone();
         for (place, byte) in changes {
             let at = place.index(layer.len());
             layer[at] = byte;

@@ -134,7 +134,7 @@ fn a_layer_of_another_size_or_none_at_all_is_noticed() {
     let directory = tempfile::tempdir().unwrap();
     let mut layout = Layout::new(directory.path());
     let layer = layer("x");
-    let image = layout.image(&[layer.clone()], Packed::Plain, json!({}));
+    let image = layout.image(std::slice::from_ref(&layer), Packed::Plain, json!({}));
     layout.add(image, None);
     let blob = directory.path().join("blobs/sha256").join(sha256(&layer));
     fs::write(&blob, &layer[..512]).unwrap();

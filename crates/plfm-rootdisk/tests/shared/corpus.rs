@@ -392,13 +392,19 @@ pub fn cases() -> Vec<Case> {
                     mode: 0o755,
                     ..entry(0, "v7-directory/")
                 },
-                Entry {
-                    data: b"6 a=b\n".to_vec(),
-                    ..entry(b'g', "global")
-                },
                 file("after", "x"),
             ]],
         ),
+        beyond_umoci(case(
+            "a global header is passed over",
+            &[&[
+                Entry {
+                    data: b"12 path=all\n".to_vec(),
+                    ..entry(b'g', "global")
+                },
+                file("x", "1"),
+            ]],
+        )),
         beyond_umoci(case(
             "contiguous files",
             &[&[Entry {
