@@ -258,6 +258,27 @@ fn sparse_files_of_gnus_old_format_have_their_holes_as_zeros() {
 }
 
 #[test]
+fn files_of_every_size_around_a_block_keep_their_bytes() {
+    let sizes = [
+        0usize, 1, 2047, 2048, 2049, 3967, 4032, 4095, 4096, 4097, 6144, 6145, 8192, 70_000,
+    ];
+    let content = |size: usize| (0..size).map(|at| (at % 251) as u8).collect::<Vec<u8>>();
+    let entries: Vec<Entry> = sizes
+        .iter()
+        .map(|size| file(format!("{size}"), content(*size)))
+        .collect();
+    let tree = build(&[tar(&entries)], &Limits::default()).unwrap();
+    for size in sizes {
+        let facts = &tree[format!("/{size}").as_bytes()];
+        assert_eq!(
+            (facts.size, &facts.digest),
+            (size as u64, &sha256(&content(size))),
+            "{size}"
+        );
+    }
+}
+
+#[test]
 fn aufs_bookkeeping_is_passed_over() {
     let tree = build(
         &[tar(&[whiteout(".wh..wh.plnk"), whiteout(".wh..wh.aufs")])],
