@@ -114,6 +114,9 @@ pub(crate) fn build(
     disk: &Path,
     on_step: &mut dyn FnMut(Step),
 ) -> Result<Built, BuildError> {
+    if format == DiskFormat::Ext4 {
+        ext4::check_rights()?;
+    }
     let mut applied = Applied::new(limits, Spool::new(work)?);
     for (index, layer) in image.layers.iter().enumerate() {
         on_step(Step::Layer {

@@ -45,6 +45,15 @@ impl Ext4Error {
     }
 }
 
+/// Whether this process can make one: to be asked before the work of unpacking.
+pub(crate) fn check_rights() -> Result<(), Ext4Error> {
+    if rustix::process::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err(Ext4Error::Root)
+    }
+}
+
 /// Writes the file system of a tree into an empty file; gives its size.
 pub(crate) fn write(
     tree: &Tree,
@@ -53,9 +62,6 @@ pub(crate) fn write(
     work: &Path,
     disk: &Path,
 ) -> Result<u64, Ext4Error> {
-    if !rustix::process::geteuid().is_root() {
-        return Err(Ext4Error::Root);
-    }
     let directory = tempfile::Builder::new().prefix("tree").tempdir_in(work)?;
     let root = directory.path().join("root");
     let usage = unpack::unpack(tree, contents, &root)?;
