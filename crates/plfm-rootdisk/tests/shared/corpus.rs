@@ -263,6 +263,22 @@ pub fn cases() -> Vec<Case> {
                 ],
             ),
         ),
+        without_times(
+            &["", "/d"],
+            case(
+                "whiteouts after their own layer's files",
+                &[
+                    &[dir("d"), file("d/old", "1"), file("f", "1")],
+                    &[
+                        dir("d"),
+                        file("d/new", "2"),
+                        whiteout(".wh.d"),
+                        file("f", "2"),
+                        whiteout(".wh.f"),
+                    ],
+                ],
+            ),
+        ),
         case(
             "an opaque root",
             &[
