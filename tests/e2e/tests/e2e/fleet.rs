@@ -163,12 +163,8 @@ fn a_pinned_instance_boots_its_own_release() {
     let (_registry, control) = fleet_with(&["r1", "r2"]);
     let host = control.host("rack-1");
     control.set_default("r1");
-    control.json(&[
-        "policy",
-        "pin",
-        "web-1",
-        &control.kernel("r2")["release"].as_str().unwrap().to_owned(),
-    ]);
+    let r2 = control.kernel("r2");
+    control.json(&["policy", "pin", "web-1", r2["release"].as_str().unwrap()]);
     control.wait_for("the host has the pinned release", |control| {
         control.kernel("r2")["hosts"] == 1
     });
