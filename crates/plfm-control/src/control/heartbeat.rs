@@ -28,8 +28,8 @@ impl Control {
     /// Takes a host's word, and tells it what it should know. The caller knows that the host may speak.
     pub async fn heartbeat(&self, host: &HostId, beat: Heartbeat) -> Result<HeartbeatAnswer, ControlError> {
         let now = Timestamp::now();
-        let beat = self.known(beat, now);
         check(&beat).map_err(ControlError::Heartbeat)?;
+        let beat = self.known(beat, now);
         let stream = beat.stream.parse().map_err(|_| {
             ControlError::Heartbeat(format!(
                 "{:?} is not a stream, which is a ULID",

@@ -118,7 +118,9 @@ impl Control {
 }
 
 fn shown(host: &HostId, record: &HostRecord, row: Option<HostRow>, since: Timestamp) -> FleetHost {
+    // A revoked host is put down as one that was never heard of.
     let seen_at = row.as_ref().map(|row| row.seen_at);
+    let seen_at = seen_at.filter(|at| *at > Timestamp::UNIX_EPOCH);
     FleetHost {
         id: host.clone(),
         name: record.name.clone(),

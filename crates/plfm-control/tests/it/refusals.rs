@@ -592,7 +592,6 @@ async fn heartbeats_that_say_nonsense_are_refused() {
         json!({"sequence": u64::MAX}),
         outcome(json!({"count": 0})),
         outcome(json!({"window": "2026-11-24T10:00:30Z"})),
-        outcome(json!({"window": "2126-11-24T10:00:00Z"})),
         outcome(json!({"ready_ms_total": 9_000_000_000_u64})),
         json!({"sequence": 0, "outcomes": outcome(json!({}))["outcomes"]}),
         json!({"sequence": 1, "outcomes": many}),
@@ -607,6 +606,37 @@ async fn heartbeats_that_say_nonsense_are_refused() {
         }
         problem(host.post("heartbeat", &asked).await, 422, "heartbeat_invalid").await;
     }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_far_ahead_and_releases_that_nobody_listed_spoil_nothing() {
+    let plane = start().await;
+    let host = plane.host("host-a").await;
+    let listed = plane.find(1).await;
+    let outcome = |release: &str, window: &str| json!({"release": release, "window": window, "outcome": "ready", "count": 1});
+    let mut asked = serde_json::to_value(beat(1)).unwrap();
+    asked["outcomes"] = json!([
+        outcome(&listed.to_string(), "2126-11-24T10:00:00Z"),
+        outcome("9.9.9-madeup+guestinit-9.9.9-madeup", "2026-11-24T10:00:00Z"),
+    ]);
+    let answer = host.post("heartbeat", &asked).await;
+    assert_eq!(answer.status(), 200);
+    let totals = plane.running.control.store().boot_totals().await.unwrap();
+    assert_eq!(
+        totals
+            .iter()
+            .map(|total| (&total.release, total.count))
+            .collect::<Vec<_>>(),
+        [(&listed, 1)]
+    );
+    let minutes = plane
+        .running
+        .control
+        .store()
+        .host_boots(&listed, jiff::Timestamp::UNIX_EPOCH)
+        .await
+        .unwrap();
+    assert_eq!(minutes.len(), 1);
 }
 
 #[tokio::test]
