@@ -38,6 +38,8 @@ fn category(peer: Peer, status: StatusCode) -> Category {
         StatusCode::BAD_REQUEST => Category::Usage,
         // The control plane: a word of the command line is wrong. The agent: a release or an instance did not work.
         StatusCode::UNPROCESSABLE_ENTITY if peer == Peer::ControlPlane => Category::Usage,
+        // Of the agent it is a release that is not to be trusted: its socket asks nobody who they are.
+        StatusCode::FORBIDDEN if peer == Peer::Agent => Category::Failure,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Category::Auth,
         StatusCode::NOT_FOUND => Category::NotFound,
         StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Category::Conflict,
@@ -71,7 +73,7 @@ mod tests {
                 problem_error(peer, status, b"").exit_code()
             })
         };
-        assert_eq!(codes(Peer::Agent), [2, 3, 3, 4, 5, 5, 1, 6, 7, 6]);
+        assert_eq!(codes(Peer::Agent), [2, 3, 1, 4, 5, 5, 1, 6, 7, 6]);
         assert_eq!(codes(Peer::ControlPlane), [2, 3, 3, 4, 5, 5, 2, 6, 7, 6]);
     }
 
