@@ -27,6 +27,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "busybox"),
     // The links that deliveries are measured over.
     ("iproute2", "tc"),
+    // The control plane's other database.
+    ("postgresql-15", "/usr/lib/postgresql/15/bin/initdb"),
     // What the tests check our work with.
     ("cpio", "cpio"),
     ("jq", "jq"),
@@ -36,6 +38,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3-venv", "/usr/lib/python3.11/ensurepip"),
     ("ca-certificates", "/etc/ssl/certs/ca-certificates.crt"),
 ];
+
+/// The tests make clusters of their own; the package must not start one.
+const NO_CLUSTER: &str = "mkdir -p /etc/postgresql-common/createcluster.d && \
+    echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.d/plfm.conf";
 
 const VSOCK_DAEMON: &str = "vhost-device-vsock";
 const VSOCK_DAEMON_VERSION: &str = "0.3.0";
@@ -56,6 +62,9 @@ fn install_packages() -> anyhow::Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
+    if missing.contains(&"postgresql-15") {
+        run_quietly(&mut as_root(&["sh", "-c", NO_CLUSTER]))?;
+    }
     let list = missing.join(" ");
     step(&format!("installing Debian packages: {list}"));
     let installed = run_quietly(&mut apt_get(&["update", "-q"])).and_then(|()| {
@@ -71,10 +80,17 @@ fn install_packages() -> anyhow::Result<()> {
 
 /// `apt-get`, as root.
 pub fn apt_get(args: &[&str]) -> Command {
+    let mut command = as_root(&[&["apt-get"], args].concat());
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+/// A command line, as root.
+fn as_root(words: &[&str]) -> Command {
     let sudo: &[&str] = if is_root() { &[] } else { &["sudo", "-n"] };
-    let mut words = sudo.iter().chain(&["apt-get"]).chain(args);
-    let mut command = Command::new(words.next().copied().unwrap_or("apt-get"));
-    command.args(words).env("DEBIAN_FRONTEND", "noninteractive");
+    let mut words = sudo.iter().chain(words);
+    let mut command = Command::new(words.next().copied().unwrap_or("false"));
+    command.args(words);
     command
 }
 
