@@ -119,11 +119,19 @@ pub(super) fn go_on(plan: &Plan, fleet: &Observed<'_>, health: &Health, at: Runn
             Some(_) => widen(plan, fleet, health, wave, step, now),
             None => advance(plan, fleet, health, wave, now),
         },
+        // What is complete is judged no more: not while it is above the threshold.
+        Running::Promoting if is_above(plan, fleet, health) => {
+            Step::stay(above(plan, health, plan.waves_count().saturating_sub(1)))
+        }
         Running::Promoting => match settled(fleet) {
             (have, needed) if have >= needed => Step::event(Event::Settled, Why::Complete),
             (have, needed) => Step::stay(Why::Settling { have, needed }),
         },
     }
+}
+
+fn is_above(plan: &Plan, fleet: &Observed<'_>, health: &Health) -> bool {
+    health.verdict(plan, fleet.hosts.active) == Verdict::Above
 }
 
 /// Whether its first wave is still bounded by boots.
@@ -174,7 +182,7 @@ fn advance(plan: &Plan, fleet: &Observed<'_>, health: &Health, wave: u8, now: Ti
     let (seen, failed) = (whole(health.sample.boots), whole(health.sample.failures));
     let needed = rules.sample_min;
     let overdue = waited(fleet.rollout.wave_since, now) > rules.wait_max;
-    let above_threshold = health.verdict(plan, fleet.hosts.active) == Verdict::Above;
+    let above_threshold = is_above(plan, fleet, health);
     let soak_until = fleet
         .rollout
         .step_since
