@@ -17,10 +17,11 @@ const SCHEMATHESIS: pypi::Program = pypi::Program {
     version: "4.32.5",
     program: "schemathesis",
 };
-/// What must hold of every answer. Left out: checks that ask whether what the document allows is accepted, since whether
+/// What must hold of every answer. Left out: requests without a token, as the control plane counts them and soon answers
+/// 429, which the tool takes for a fault (plfm-control's own tests have them); checks that ask whether what the document allows is accepted, since whether
 /// a release is there or a host is not a matter of shape.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
-                      response_schema_conformance,unsupported_method,ignored_auth";
+                      response_schema_conformance,unsupported_method";
 /// How long the control plane may take to be there.
 const PATIENCE: Duration = Duration::from_secs(30);
 
