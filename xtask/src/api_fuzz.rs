@@ -45,7 +45,9 @@ pub fn run_for(seconds: u64) -> anyhow::Result<()> {
             "--phases",
             "coverage,fuzzing",
             "--request-timeout",
-            "10",
+            "70",
+            "--request-retries",
+            "1",
             "--workers",
             "2",
         ])
