@@ -18,6 +18,9 @@
 //! | `GET /v1/hosts`, `/v1/hosts/{id}` | `?cursor`, `limit`, `state`, `release` | [`Page`] of [`FleetHost`], one | viewer |
 //! | `POST /v1/hosts/{id}/drain`, `/undrain`, `/revoke` | [`HostChange`] | [`Receipt`] | operator, admin for revoke |
 //! | `GET /v1/events` | `?after=POSITION`, `limit`, `wait_seconds`, `aggregate` | [`EventPage`] | viewer |
+//! | `GET /v1/rollouts`, `/v1/rollouts/{id}` (or `current`) | `?cursor`, `limit` | [`Page`] of [`Rollout`], [`RolloutDetail`] | viewer |
+//! | `POST /v1/rollouts` | [`StartRollout`] | [`Receipt`] | operator |
+//! | `POST /v1/rollouts/{id}/pause`, `/resume`, `/abort`, `/promote` | [`ChangeRollout`] | [`Receipt`] | operator |
 //! | `GET`, `PUT /v1/policy` | [`SetPolicy`] | [`CurrentPolicy`], [`Receipt`] | viewer, operator |
 //! | `GET`, `POST /v1/tokens`, `POST /v1/tokens/{id}/revoke` | [`CreateToken`], [`RevokeToken`] | [`Page`] of [`Token`], [`CreatedToken`], [`Receipt`] | admin |
 //! | `GET`, `POST /v1/enrollment-tokens`, `POST /v1/enrollment-tokens/{id}/revoke` | [`CreateEnrollmentToken`], [`RevokeToken`] | [`Page`] of [`EnrollmentToken`], [`CreatedEnrollmentToken`], [`Receipt`] | operator |
@@ -33,6 +36,7 @@ mod heartbeat;
 mod kernel;
 mod policy;
 mod receipt;
+mod rollout;
 mod target;
 mod token;
 
@@ -44,14 +48,19 @@ pub use event::{Actor, Event, EventPage};
 pub use fleet::{Fleet, FleetHost, HostChange, HostState};
 pub use heartbeat::{
     Advertisement, CurrentDefault, Heartbeat, HeartbeatAnswer, HostRelease, HostStatus, OUTCOMES_MAX,
-    OutcomeCount,
+    OutcomeCount, READY_BUCKETS, ready_bucket, ready_bucket_begin_ms,
 };
 pub use kernel::{
     BlockRelease, Kernel, KernelDetail, KernelHost, KernelState, Rollback, SetDefault, UnblockRelease,
 };
 pub use policy::{CurrentPolicy, MaintenanceWindow, Policy, SetPolicy, Weekday};
 pub use receipt::{Page, Receipt};
-pub use target::{Canary, Generation, Target, WEIGHT_MAX};
+pub use rollout::{
+    BootSample, ChangeRollout, Evidence, HostSetApart, OverdueWave, PausedShare, PlanBase, Rollout,
+    RolloutDetail, RolloutHealth, RolloutHosts, RolloutMoment, RolloutNotice, RolloutPlan, RolloutStage,
+    RolloutWave, SlowBoots, StartRollout, WavePosition,
+};
+pub use target::{Canary, CanaryCohort, Generation, Target, WEIGHT_MAX};
 pub use token::{CreateToken, CreatedToken, RevokeToken, Role, Token, TokenState, Whoami};
 
 /// Header that makes a change safe to repeat.

@@ -127,6 +127,35 @@ pub struct OutcomeCount {
     /// Of those: the longest, in milliseconds.
     #[serde(default)]
     pub ready_ms_max: u64,
+    /// Of those: how many took how long, by [`ready_bucket`]; in the order of the buckets, each once, none empty.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Vec<u32>>, max_items = 160))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ready_ms_buckets: Vec<(u8, u32)>,
+}
+
+/// Buckets of a time to ready, at most: up to half an hour, and what is longer in the last one.
+pub const READY_BUCKETS: u8 = 160;
+/// Times below this have a bucket each; eight buckets for each doubling from there on, so a bucket is an eighth wide at most.
+const READY_EXACT_MS: u64 = 8;
+
+/// The bucket of a time to ready in milliseconds: 0 to [`READY_BUCKETS`] - 1, rising with the time.
+pub fn ready_bucket(ready_ms: u64) -> u8 {
+    if ready_ms < READY_EXACT_MS {
+        return u8::try_from(ready_ms).unwrap_or(0);
+    }
+    let doublings = ready_ms.ilog2() - READY_EXACT_MS.ilog2();
+    let eighth = (ready_ms >> doublings) - READY_EXACT_MS;
+    let bucket = (u64::from(doublings) + 1) * READY_EXACT_MS + eighth;
+    u8::try_from(bucket).unwrap_or(u8::MAX).min(READY_BUCKETS - 1)
+}
+
+/// The shortest time in a bucket, in milliseconds.
+pub fn ready_bucket_begin_ms(bucket: u8) -> u64 {
+    let bucket = u64::from(bucket);
+    if bucket < READY_EXACT_MS {
+        return bucket;
+    }
+    (READY_EXACT_MS + bucket % READY_EXACT_MS) << (bucket / READY_EXACT_MS - 1)
 }
 
 /// What a host is told.
@@ -152,4 +181,20 @@ pub struct HeartbeatAnswer {
     /// Whether the host shall take no new instances.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub drain: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ready_bucket_begins_where_it_says_and_the_one_before_ends_there() {
+        for bucket in 0..READY_BUCKETS {
+            let begin = ready_bucket_begin_ms(bucket);
+            assert_eq!(ready_bucket(begin), bucket);
+            assert!(begin == 0 || ready_bucket(begin - 1) == bucket - 1, "{bucket}");
+        }
+        assert_eq!(ready_bucket(u64::MAX), READY_BUCKETS - 1);
+        assert!(ready_bucket_begin_ms(READY_BUCKETS - 1) > 30 * 60 * 1000);
+    }
 }

@@ -31,9 +31,26 @@ pub struct Canary {
     /// The release.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub release: ReleaseId,
-    /// The share of new instances, in hundredths of a percent: 0 to [`WEIGHT_MAX`].
+    /// The share of new instances, in hundredths of a percent: 0 to [`WEIGHT_MAX`]. With a cohort, of its hosts' instances.
     #[cfg_attr(feature = "openapi", schema(maximum = 10000))]
     pub weight: u16,
+    /// Only on some hosts, and so many boots on each. Hosts × boots is a bound that holds whoever is cut off from whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cohort: Option<CanaryCohort>,
+}
+
+/// The first hosts that boot a release, and how often each may begin to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct CanaryCohort {
+    /// Hosts whose place in the line for the release is below this; all hosts without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts_below: Option<u32>,
+    /// Boots that each of them may begin, counted since `since`: durably, so that a restart begins no more.
+    pub boots_each: u32,
+    /// The generation in which the rollout began: counts belong to it, and a later rollout has its own.
+    pub since: Generation,
 }
 
 /// What the control plane wants of every host.

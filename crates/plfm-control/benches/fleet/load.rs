@@ -183,6 +183,7 @@ impl SimulatedHost {
             count: 1,
             ready_ms_total: 140,
             ready_ms_max: 140,
+            ready_ms_buckets: Vec::new(),
         }
     }
 

@@ -62,6 +62,7 @@ impl Decision {
             previous_generation: before,
             event: event.filter(|_| changed),
             release: self.release,
+            rollout: None,
             previous_release: self.previous_release,
             why: self.why,
             warnings: self.warnings,

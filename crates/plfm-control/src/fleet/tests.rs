@@ -320,6 +320,7 @@ fn a_blocked_canary_is_not_in_the_target() {
         canary: Some(Canary {
             release: release(2),
             weight: 500,
+            cohort: None,
         }),
         pins: [("web-1".to_owned(), release(2))].into(),
         ..Policy::default()
@@ -341,6 +342,7 @@ fn a_blocked_canary_is_not_in_the_target() {
         canary: Some(Canary {
             release: release(1),
             weight: 10_001,
+            cohort: None,
         }),
         ..Policy::default()
     };
@@ -523,6 +525,7 @@ fn any_command() -> impl Strategy<Value = Command> {
                     canary: Some(Canary {
                         release: release(canary),
                         weight,
+                        cohort: None,
                     }),
                     pins: [("web-1".to_owned(), release(pinned))].into(),
                     prefetch: [release(pinned)].into(),

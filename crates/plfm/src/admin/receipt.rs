@@ -55,6 +55,7 @@ mod tests {
             previous_generation: Generation(4),
             event: Some(12),
             release: None,
+            rollout: None,
             previous_release: None,
             why: None,
             warnings: vec!["1 host does not have it".to_owned(), "\u{1b}[2J".to_owned()],

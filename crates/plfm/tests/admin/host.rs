@@ -93,6 +93,7 @@ impl Host {
             count,
             ready_ms_total: 0,
             ready_ms_max: 0,
+            ready_ms_buckets: Vec::new(),
         });
     }
 

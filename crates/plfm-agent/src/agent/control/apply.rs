@@ -117,6 +117,7 @@ mod tests {
             canary: Some(CanaryTarget {
                 release: release(2),
                 weight: 100,
+                cohort: None,
             }),
             pins: [("a".to_owned(), release(3)), ("b".to_owned(), release(1))].into(),
             prefetch: [release(4), release(6)].into(),

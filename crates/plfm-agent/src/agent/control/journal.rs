@@ -139,6 +139,7 @@ impl Journal {
             count: 1,
             ready_ms_total: ready_ms,
             ready_ms_max: ready_ms,
+            ready_ms_buckets: Vec::new(),
         });
         for span in [HOUR, DAY] {
             if self.tallies.len() > TALLIES_MAX {

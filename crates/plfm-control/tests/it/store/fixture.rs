@@ -136,6 +136,7 @@ pub fn booted(host_number: u32, sequence: u64, count: u32) -> Beat {
             count,
             ready_ms_total: u64::from(count) * 100,
             ready_ms_max: 100,
+            ready_ms_buckets: Vec::new(),
         }],
         ..plain(host_number, sequence)
     }

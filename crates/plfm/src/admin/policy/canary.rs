@@ -33,6 +33,7 @@ impl CanaryArgs {
                 (Some(release), Some(Weight(weight))) => Some(Canary {
                     release: find_release(client, release).await?,
                     weight,
+                    cohort: None,
                 }),
                 _ => None,
             };
