@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -19,8 +20,12 @@ use crate::settings::{Settings, TlsSource};
 use crate::store::{Store, StoreError};
 use crate::tls::{HostCertificateVerifier, IdentityError, ServerIdentity, server_config};
 
-/// How often the control plane looks whether its own certificate has to be another one.
-const IDENTITY_INTERVAL: Duration = Duration::from_secs(600);
+/// How long the control plane does not look whether its own certificate has to be another one, at most: a clock that is put
+/// forward is noticed. And at least: what cannot be renewed is not tried all the time.
+const IDENTITY_PAUSE_MAX: Duration = Duration::from_secs(600);
+const IDENTITY_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The same after it could not be.
+const IDENTITY_RETRY: Duration = Duration::from_secs(60);
 /// How often what is not needed any more is removed.
 const CLEANING_INTERVAL: Duration = Duration::from_secs(3_600);
 /// How long answers are kept for requests that are sent again: longer than any script retries.
@@ -70,6 +75,8 @@ pub struct Running {
     pub ca_certificate: PathBuf,
     /// The control plane itself.
     pub control: Control,
+    /// Tells it to read the files of its own certificate again, now.
+    pub reload: Arc<Notify>,
     served: JoinHandle<()>,
     beside: Vec<JoinHandle<()>>,
     background: Background,
@@ -109,7 +116,12 @@ pub async fn serve(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         .await
         .map_err(listen)?;
     let (mut beside, metrics_address) = observe(settings.metrics_listen, &control, &shutdown).await?;
-    beside.push(tokio::spawn(keep_identity(identity, shutdown.clone())));
+    let reload = Arc::new(Notify::new());
+    beside.push(tokio::spawn(keep_identity(
+        identity,
+        Arc::clone(&reload),
+        shutdown.clone(),
+    )));
     beside.push(tokio::spawn(clean(control.clone(), shutdown.clone())));
     if let Some(follower) = follower {
         beside.push(tokio::spawn(follower.follow(control.clone(), shutdown.clone())));
@@ -120,6 +132,7 @@ pub async fn serve(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         metrics_address,
         ca_certificate: settings.ca_cert,
         control: control.clone(),
+        reload,
         served: tokio::spawn(server.serve(metrics, shutdown)),
         beside,
         background,
@@ -164,15 +177,40 @@ async fn observe(
     Ok((vec![task], Some(bound)))
 }
 
-async fn keep_identity(identity: Arc<ServerIdentity>, shutdown: CancellationToken) {
-    while !ended_within(IDENTITY_INTERVAL, &shutdown).await {
-        let identity = Arc::clone(&identity);
-        let renewed = tokio::task::spawn_blocking(move || identity.renew(Timestamp::now())).await;
-        if let Ok(Err(error)) = renewed {
-            warn!(
+async fn keep_identity(identity: Arc<ServerIdentity>, reload: Arc<Notify>, shutdown: CancellationToken) {
+    let mut pause_min = IDENTITY_PAUSE_MIN;
+    loop {
+        let pause = identity
+            .rests(Timestamp::now())
+            .clamp(pause_min, IDENTITY_PAUSE_MAX);
+        let is_asked = tokio::select! {
+            () = tokio::time::sleep(pause) => false,
+            () = reload.notified() => true,
+            () = shutdown.cancelled() => return,
+        };
+        let looking = Arc::clone(&identity);
+        let looked = tokio::task::spawn_blocking(move || {
+            let now = Timestamp::now();
+            if is_asked {
+                looking.reload(now)
+            } else {
+                looking.renew(now)
+            }
+        });
+        let looked = looked.await;
+        pause_min = match looked {
+            Ok(Err(_)) => IDENTITY_RETRY,
+            Ok(Ok(_)) | Err(_) => IDENTITY_PAUSE_MIN,
+        };
+        match looked {
+            Ok(Ok(true)) => {
+                info!(not_after = %identity.not_after(), "new connections get another certificate of the control plane");
+            }
+            Ok(Ok(false)) | Err(_) => {}
+            Ok(Err(error)) => warn!(
                 "the control plane's own certificate stays as it was: {}",
                 chain(&error)
-            );
+            ),
         }
     }
 }

@@ -1,13 +1,10 @@
 //! Clients that are slow on purpose. Each holds a connection for a bounded time, and nobody else notices.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plfm_control::server::limits::{BODY_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_TIMEOUT};
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::plane::{Plane, start, start_with};
@@ -16,23 +13,7 @@ use crate::plane::{Plane, start, start_with};
 const SLACK: Duration = Duration::from_secs(5);
 
 async fn connect(plane: &Plane) -> TlsStream<TcpStream> {
-    let mut roots = rustls::RootCertStore::empty();
-    let pem = std::fs::read(plane.dir.path().join("ca.crt")).unwrap();
-    use rustls::pki_types::pem::PemObject as _;
-    roots
-        .add(rustls::pki_types::CertificateDer::from_pem_slice(&pem).unwrap())
-        .unwrap();
-    let config = rustls::ClientConfig::builder_with_provider(plfm_control::tls::provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let stream = TcpStream::connect(plane.running.address).await.unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
-    TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-        .unwrap()
+    crate::wire::connect(plane.running.address, &plane.dir.path().join("ca.crt")).await
 }
 
 /// Reads to the end of the connection; what came, and how long that took.
