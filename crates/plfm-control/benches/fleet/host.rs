@@ -46,9 +46,12 @@ impl Shared {
     fn first_due(&self, number: usize) -> Instant {
         const GOLDEN: f64 = 0.618_033_988_749_894_9;
         let phase = self.interval.mul_f64((number as f64 * GOLDEN).fract());
-        let since = Instant::now().saturating_duration_since(self.epoch + phase);
+        let first = self.epoch + phase;
+        let Some(since) = Instant::now().checked_duration_since(first) else {
+            return first;
+        };
         let passed = since.as_nanos() / self.interval.as_nanos().max(1) + 1;
-        self.epoch + phase + self.interval * u32::try_from(passed).unwrap_or(u32::MAX)
+        first + self.interval * u32::try_from(passed).unwrap_or(u32::MAX)
     }
 }
 

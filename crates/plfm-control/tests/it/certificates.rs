@@ -261,6 +261,7 @@ async fn the_control_plane_renews_its_own_certificate_while_it_runs() {
     let ca = dir.path().join("short.crt");
     let mut open = connect(program.address, &ca).await;
     let first = certificate_of(&open);
+    ask(&mut open, "/v1/nothing").await;
     program.says("another certificate").await;
     assert_ne!(shown(program.address, &ca).await, first);
     assert!(ask(&mut open, "/v1/nothing").await.starts_with("HTTP/1.1 404"));

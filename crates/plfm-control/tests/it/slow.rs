@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::plane::{Plane, start, start_with};
+use crate::wire::{answer, ask};
 
 /// What the machine may take on top of a limit.
 const SLACK: Duration = Duration::from_secs(5);
@@ -99,6 +100,41 @@ async fn a_body_that_comes_drop_by_drop_is_answered_408() {
         text.starts_with("HTTP/1.1 408") && text.contains("body_too_slow"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_connection_stays_after_a_request_that_was_refused_before_its_body_came() {
+    let plane = start().await;
+    let mut stream = connect(&plane).await;
+    let head = "POST /v1/hosts/01K00000000000000000000000/certificate HTTP/1.1\r\nhost: localhost\r\n\
+                content-type: application/json\r\ncontent-length: 20000\r\n\r\n";
+    for _ in 0..2 {
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let refused = answer(&mut stream).await;
+        assert!(
+            refused.starts_with("HTTP/1.1 401") && refused.contains("certificate_missing"),
+            "{refused}"
+        );
+        stream.write_all(&[b' '; 20_000]).await.unwrap();
+    }
+    assert!(ask(&mut stream, "/v1/nothing").await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn a_refused_request_whose_body_does_not_end_ends_the_connection() {
+    let plane = start().await;
+    let mut stream = connect(&plane).await;
+    let head = "POST /v1/hosts/01K00000000000000000000000/certificate HTTP/1.1\r\nhost: localhost\r\n\
+                content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert!(answer(&mut stream).await.starts_with("HTTP/1.1 401"));
+    let (mut read, mut write) = tokio::io::split(stream);
+    let flood = tokio::spawn(async move {
+        let chunk = [b"4000\r\n".as_slice(), &[b' '; 0x4000], b"\r\n"].concat();
+        while write.write_all(&chunk).await.is_ok() {}
+    });
+    until_closed(&mut read, SLACK).await;
+    flood.await.unwrap();
 }
 
 #[tokio::test]

@@ -45,6 +45,11 @@ pub fn certificate_of(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> 
 pub async fn ask(stream: &mut TlsStream<TcpStream>, path: &str) -> String {
     let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
+    answer(stream).await
+}
+
+/// Reads a whole answer, and no more than that.
+pub async fn answer(stream: &mut TlsStream<TcpStream>) -> String {
     let mut answer = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&answer).into_owned();

@@ -118,6 +118,7 @@ impl Postgres {
     }
 
     /// The server's first process.
+    #[allow(dead_code, reason = "the bench counts what it uses")]
     pub fn pid(&self) -> u32 {
         self.postmaster
             .lock()
