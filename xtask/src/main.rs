@@ -21,6 +21,7 @@ mod demo;
 mod fuzz;
 mod lab;
 mod monitoring;
+mod packaging;
 mod pypi;
 mod reproduce;
 mod s3;

@@ -1,7 +1,7 @@
 //! All tests. Those in microVMs find the lab by `PLFM_LAB`.
 
 use crate::shell::{self, cargo, is_installed, step};
-use crate::{compliance, debian, lab, monitoring, s3, setup};
+use crate::{compliance, debian, lab, monitoring, packaging, s3, setup};
 
 /// Runs them: those of the crates, then the guest contract. With `args`, which are the test runner's, only what they
 /// choose among all.
@@ -36,6 +36,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     }
     if args.is_empty() {
         monitoring::check()?;
+        packaging::check()?;
         if let Some(s3) = &s3 {
             s3::test_registry(s3)?;
         }

@@ -26,7 +26,8 @@ facts![
     every_metric_is_in_the_docs_and_promtool_accepts_it,
 ];
 
-fn registry_with(build_ids: &[&str]) -> Registry {
+/// A registry with releases of these build ids.
+pub fn registry_with(build_ids: &[&str]) -> Registry {
     let registry = Registry::new();
     for build_id in build_ids {
         registry.publish(&registry.release_by(&lab::key(), build_id)).ok();
@@ -348,7 +349,7 @@ fn every_metric_is_in_the_docs_and_promtool_accepts_it() {
 }
 
 /// `GET` over plain HTTP.
-fn get(address: &str) -> String {
+pub fn get(address: &str) -> String {
     let (host, path) = address.split_once('/').unwrap();
     let mut stream = std::net::TcpStream::connect(host).unwrap();
     write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n").unwrap();

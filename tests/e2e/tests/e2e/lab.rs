@@ -52,6 +52,17 @@ pub fn promtool() -> Option<PathBuf> {
         .filter(|path| path.exists())
 }
 
+/// What collects metrics: in the package that promtool is from.
+pub fn prometheus() -> Option<PathBuf> {
+    Some(promtool()?.with_file_name("prometheus")).filter(|path| path.exists())
+}
+
+/// Whether we may do what root may.
+pub fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
 /// The address of an S3 server with a bucket named `plfm` that everybody may read.
 pub fn s3() -> Option<String> {
     std::env::var("PLFM_TEST_S3").ok()

@@ -37,6 +37,7 @@ mod stages;
 mod stand_in;
 mod storage;
 mod trust;
+mod walk;
 mod workload;
 
 use std::any::Any;
@@ -79,6 +80,7 @@ fn main() {
         stand_in::FACTS,
         storage::FACTS,
         trust::FACTS,
+        walk::FACTS,
         workload::FACTS,
     ]
     .concat();
@@ -118,6 +120,7 @@ fn has_what_it_needs(name: &str) -> bool {
     match name.split("::").next() {
         Some("network") => lab::has_tap(),
         Some("mirrors") => lab::nginx().is_some(),
+        Some("walk") => walk::can_be_walked(),
         Some("bucket") => lab::s3().is_some(),
         _ => true,
     }
