@@ -215,6 +215,11 @@ impl Side for SimulatedHost {
             .unwrap_or_default()
     }
 
+    fn is_watched(&self) -> bool {
+        let disk = lock(&self.disk);
+        disk.target.as_ref().is_some_and(|target| target.canary.is_some())
+    }
+
     async fn apply(&self, target: Target) -> bool {
         let mut disk = lock(&self.disk);
         let applies = consider(disk.target.as_ref(), &target) == Offer::Apply;
@@ -289,6 +294,7 @@ async fn boots(disk: &Arc<Mutex<Disk>>, reports: &Reports<DiskShelf>, every: Dur
                 began_at: Timestamp::UNIX_EPOCH + SignedDuration::try_from(now).unwrap(),
                 outcome: BootOutcome::Ready,
                 ready_ms: Some(100),
+                is_canary: false,
             };
             disk.boots.insert(boot.instance.clone(), boot.clone());
             boot
