@@ -49,7 +49,7 @@ use self::fetches::Failures;
 use self::identity::ControlDir;
 use self::journal::Boot;
 use self::link::Wake;
-use self::reports::{FileShelf, Noted, Reports};
+use self::reports::{FileShelf, Reports};
 use self::side::HostSide;
 use super::{Agent, make_private_dir, read_bounded};
 use crate::durable;
@@ -271,9 +271,7 @@ impl Control {
     pub fn count_boots<'a>(&self, records: impl IntoIterator<Item = &'a Instance>) {
         let boots: Vec<Boot> = records.into_iter().filter_map(boot_of).collect();
         match self.reports.count(&boots) {
-            Ok(Noted::Urgent) => self.wake.urgent.notify_one(),
-            Ok(Noted::News) => self.wake.news.notify_one(),
-            Ok(Noted::Nothing) => {}
+            Ok(noted) => self.wake.noted(noted),
             Err(error) => {
                 error!("a boot cannot be noted for the control plane yet: {error}");
                 self.wake.soon.notify_one();

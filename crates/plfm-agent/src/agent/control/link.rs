@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::journal::Acknowledged;
 use super::pace::{Backoff, interval, news, soon};
-use super::reports::{Bulletin, Reports, Shelf};
+use super::reports::{Bulletin, Noted, Reports, Shelf};
 use super::transport::{Standing, Transport, TransportError};
 
 /// Shortest time between two heartbeats, whatever happens.
@@ -73,6 +73,17 @@ pub struct Wake {
     pub urgent: Notify,
     /// There are boots to tell that can wait: for half a minute while a rollout is under way, else for the interval.
     pub news: Notify,
+}
+
+impl Wake {
+    /// Has what was noted told in time.
+    pub fn noted(&self, noted: Noted) {
+        match noted {
+            Noted::Urgent => self.urgent.notify_one(),
+            Noted::News => self.news.notify_one(),
+            Noted::Nothing => {}
+        }
+    }
 }
 
 /// One conversation.
