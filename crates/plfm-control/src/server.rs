@@ -23,6 +23,7 @@ mod operators;
 mod pages;
 mod problem;
 mod request;
+mod rollouts;
 mod tokens;
 
 pub use accept::{Listening, Server};
