@@ -201,6 +201,8 @@ pub struct HostRecord {
     pub all: Pair,
     /// Its failures as they were counted.
     pub counted: Vec<(Minute, Side, Tally)>,
+    /// All of these together.
+    counted_all: Pair,
     /// When the round of its last vote on the candidate began, and what it has used of it.
     voted: (i64, f64),
     /// The minute of its last vote on the baseline, and what it has used of it.
@@ -220,10 +222,12 @@ pub struct Outcomes {
     hosts_count: u32,
     /// Looked up, never gone through: its order is nobody's.
     hosts: HashMap<Host, HostRecord>,
-    /// Hosts with failures of the candidate that count, and the minute of the last of them.
-    failing: BTreeMap<Host, Minute>,
-    /// Hosts with so many failures that they may be set apart.
-    suspects: BTreeSet<Host>,
+    /// Hosts with failures of the candidate that count, and the minute of the last of them. Looked up only, too.
+    failing: HashMap<Host, Minute>,
+    /// How many hosts had the last of these in a minute.
+    failing_last: BTreeMap<Minute, u32>,
+    /// Hosts with so many failures that they may be set apart, and how many of the candidate and of the baseline.
+    suspects: BTreeMap<Host, (f64, f64)>,
     spread: Pair,
 }
 
@@ -270,8 +274,9 @@ impl Outcomes {
         let all = record.all.side_mut(side);
         *all = all.plus(tally);
         *self.volume.entry(minute).or_default() += tally.boots;
-        if record.all.candidate.failures + record.all.baseline.failures >= SUSPECT_FAILURES {
-            self.suspects.insert(host);
+        let failures = (record.all.candidate.failures, record.all.baseline.failures);
+        if failures.0 + failures.1 >= SUSPECT_FAILURES {
+            self.suspects.insert(host, failures);
         }
         let left = record.votes_left(side, minute, round, votes);
         let counted = tally.scaled_to(left);
@@ -281,12 +286,25 @@ impl Outcomes {
         record.vote(side, minute, round, counted.boots);
         if counted.failures > 0.0 {
             record.counted.push((minute, side, counted));
+            let all = record.counted_all.side_mut(side);
+            *all = all.plus(counted);
             if side == Side::Candidate {
-                let last = self.failing.entry(host).or_insert(minute);
-                *last = minute.max(*last);
+                self.fail(host, minute);
             }
         }
         self.add(side, minute, counted);
+    }
+
+    fn fail(&mut self, host: Host, minute: Minute) {
+        let before = self.failing.get(&host).copied();
+        if before.is_some_and(|before| minute <= before) {
+            return;
+        }
+        self.failing.insert(host, minute);
+        *self.failing_last.entry(minute).or_default() += 1;
+        if let Some(count) = before.and_then(|before| self.failing_last.get_mut(&before)) {
+            *count -= 1;
+        }
     }
 
     /// Takes in good boots of many hosts at once, evenly spread and each within its host's votes.
@@ -342,16 +360,24 @@ impl Outcomes {
         self.hosts.get(&host)
     }
 
-    /// Hosts with failures of the candidate that count, in the order of their numbers, and the minute of the last of them.
-    pub(super) fn failing(&self) -> &BTreeMap<Host, Minute> {
-        &self.failing
+    /// How many hosts have failures of the candidate that count and that began in a minute or later.
+    pub(super) fn failing_since(&self, since: Minute) -> u32 {
+        self.failing_last.range(since..).map(|(_, hosts)| hosts).sum()
     }
 
-    /// Hosts with so many failures that they may be set apart, in the order of their numbers, and what they reported.
-    pub(super) fn suspects(&self) -> impl Iterator<Item = (Host, &HostRecord)> {
+    /// Hosts with at least so many failures of the candidate or so many of the baseline, in the order of their numbers, and
+    /// what they reported.
+    pub(super) fn suspects(
+        &self,
+        candidate: f64,
+        baseline: f64,
+    ) -> impl Iterator<Item = (Host, &HostRecord)> {
+        let has_enough =
+            move |(_, failures): &(&Host, &(f64, f64))| failures.0 >= candidate || failures.1 >= baseline;
         self.suspects
             .iter()
-            .filter_map(|host| Some((*host, self.hosts.get(host)?)))
+            .filter(has_enough)
+            .filter_map(|(host, _)| Some((*host, self.hosts.get(host)?)))
     }
 
     /// What was reported of many at once, per host.
@@ -365,6 +391,14 @@ impl Outcomes {
 }
 
 impl HostRecord {
+    /// Its failures as they were counted, together.
+    pub(super) fn counted(&self, side: Side) -> Tally {
+        match side {
+            Side::Candidate => self.counted_all.candidate,
+            Side::Baseline => self.counted_all.baseline,
+        }
+    }
+
     fn votes_left(&self, side: Side, minute: Minute, round: i64, votes: f64) -> f64 {
         let used = match side {
             // What belongs to an earlier round comes too late to be heard.
