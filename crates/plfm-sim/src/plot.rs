@@ -16,7 +16,7 @@ use crate::interval::Share;
 /// The rules, in the order of their colours.
 const RULES: [&str; 4] = ["plfm", "bare-10", "fixed-threshold", "no-canary"];
 /// Where a release does not deserve to be taken back.
-const GOOD: [&str; 4] = ["good-1", "good-3", "outage", "liars"];
+const GOOD: [&str; 5] = ["good-1", "good-3", "outage", "outage-early", "liars"];
 /// Where it does.
 const BAD: [&str; 6] = [
     "fails-100",
@@ -113,7 +113,9 @@ fn failures(results: &Results) -> Chart {
 }
 
 fn time_to_stop(results: &Results) -> Chart {
-    let minutes = |cell: &Cell| Some(to_p99(cell.acted_after?, 60.0));
+    // Where most rollouts went through, how long the others took says nothing.
+    let most = |cell: &Cell| cell.acted.rate() > 0.5;
+    let minutes = |cell: &Cell| Some(to_p99(cell.acted_after.filter(|_| most(cell))?, 60.0));
     Chart {
         title: "From the first boot to the stop or pause",
         unit: "minutes, median (lines: to the 99th percentile)",

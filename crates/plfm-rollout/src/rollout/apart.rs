@@ -52,7 +52,7 @@ pub(super) fn set_apart(plan: &Plan, outcomes: &Outcomes) -> Vec<Apart> {
     let hosts = usize::try_from(outcomes.hosts_count()).unwrap_or(usize::MAX);
     let bound = (ONCE_IN * f64::from(outcomes.hosts_count().max(1))).ln();
     let least = |all: Tally| failures_least(all, bound);
-    let suspects = outcomes.suspects(least(sum.candidate), least(sum.baseline));
+    let suspects = outcomes.suspects(least(sum.candidate).min(least(sum.baseline)));
     let suspects = suspects.filter_map(|(host, record)| {
         let fault = fault(record, outcomes, &sum, bound)?;
         Some(Apart {
@@ -81,8 +81,9 @@ pub(super) fn set_apart(plan: &Plan, outcomes: &Outcomes) -> Vec<Apart> {
 }
 
 /// Failures that a host has at least if it stands out among all, however few boots it had: a look at the others is saved.
-pub(super) fn failures_least(all: Tally, bound: f64) -> f64 {
-    let others = |failures: f64| {
+pub(super) fn failures_least(all: Tally, bound: f64) -> u64 {
+    let others = |failures: u32| {
+        let failures = f64::from(failures);
         let own = Tally {
             failures,
             ..Tally::default()
@@ -90,9 +91,8 @@ pub(super) fn failures_least(all: Tally, bound: f64) -> f64 {
         all.without_failures_of(own).failure_rate().max(RATE_MIN)
     };
     // Below the bound by more than rounding can be.
-    let stands_out = |failures: &f64| -failures * others(*failures).ln() > bound * (1.0 - 1e-9);
-    let mut counts = (1..FAILURES_MAX).map(f64::from);
-    counts.find(stands_out).unwrap_or(f64::from(FAILURES_MAX))
+    let stands_out = |failures: &u32| -f64::from(*failures) * others(*failures).ln() > bound * (1.0 - 1e-9);
+    u64::from((1..FAILURES_MAX).find(stands_out).unwrap_or(FAILURES_MAX))
 }
 
 fn fault(record: &HostRecord, outcomes: &Outcomes, sum: &Pair, bound: f64) -> Option<Fault> {

@@ -1,12 +1,14 @@
 //! What the boots so far say about a release.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::apart::{Apart, set_apart, tail_exponent};
 use super::evidence::{Block, Factors, Measure, against_baseline, against_threshold};
 use super::outcome::{Minute, Pair, Tally};
 use super::{Observed, Plan};
 
+/// A minute.
+const MINUTE_NANOSECONDS: i128 = 60_000_000_000;
 /// How far back the baseline must be fine for the fleet to be.
 const INCIDENT_MINUTES: i64 = 3;
 /// How rarely chance looks like an incident in one look.
@@ -106,10 +108,7 @@ pub enum Verdict {
 impl Health {
     /// Of what was observed.
     pub fn of(reckoned: &mut Reckoned, plan: &Plan, fleet: &Observed<'_>, now: Timestamp) -> Self {
-        let watch = Watch {
-            now,
-            judged_after: plan.judged_after,
-        };
+        let watch = Watch::new(plan, now);
         let apart = set_apart(plan, fleet.outcomes);
         let minutes = minutes(fleet, &apart);
         let rollout = fleet.rollout;
@@ -140,7 +139,7 @@ impl Health {
         let margin = f64::from(plan.margin) / 10_000.0;
         let against = |factors, measure, margin| against_baseline(factors, &before, &closed, measure, margin);
         Self {
-            sample: sum(&own, |minute| minute.end() > rollout.wave_since).candidate,
+            sample: sum(&own, |minute| minute >= Minute::of(rollout.wave_since)).candidate,
             judged: sum(since, |_| true),
             baseline_lately,
             failing_hosts: failing_hosts(fleet, judged_from, &apart),
@@ -224,17 +223,26 @@ fn usual_boots(fleet: &Observed<'_>, watch: Watch) -> f64 {
     if of > 0.0 { boots / of * (1.0 - share) } else { 0.0 }
 }
 
-/// When it is, and how long after their end minutes are judged.
+/// When it is, and which minutes are judged by now.
 #[derive(Debug, Clone, Copy)]
 struct Watch {
     now: Timestamp,
-    judged_after: SignedDuration,
+    /// The first minute that is not judged yet.
+    unjudged: Minute,
 }
 
 impl Watch {
+    fn new(plan: &Plan, now: Timestamp) -> Self {
+        let heard_until = now.as_nanosecond() - plan.judged_after.as_nanos();
+        let unjudged = i64::try_from(heard_until.div_euclid(MINUTE_NANOSECONDS));
+        Self {
+            now,
+            unjudged: Minute(unjudged.unwrap_or(i64::MIN)),
+        }
+    }
+
     fn is_judged(self, minute: Minute) -> bool {
-        let at = minute.end().saturating_add(self.judged_after);
-        at.is_ok_and(|at| at <= self.now)
+        minute < self.unjudged
     }
 
     /// How much of a minute is over.

@@ -203,6 +203,8 @@ pub struct HostRecord {
     pub counted: Vec<(Minute, Side, Tally)>,
     /// All of these together.
     counted_all: Pair,
+    /// As what it stands among the suspects, if it does.
+    suspected: Option<u64>,
     /// When the round of its last vote on the candidate began, and what it has used of it.
     voted: (i64, f64),
     /// The minute of its last vote on the baseline, and what it has used of it.
@@ -226,8 +228,9 @@ pub struct Outcomes {
     failing: HashMap<Host, Minute>,
     /// How many hosts had the last of these in a minute.
     failing_last: BTreeMap<Minute, u32>,
-    /// Hosts with so many failures that they may be set apart, and how many of the candidate and of the baseline.
-    suspects: BTreeMap<Host, (f64, f64)>,
+    /// Hosts with so many failures that they may be set apart, by how many they are: of the candidate or of the baseline,
+    /// whichever are more.
+    suspects: BTreeSet<(u64, Host)>,
     spread: Pair,
 }
 
@@ -274,10 +277,7 @@ impl Outcomes {
         let all = record.all.side_mut(side);
         *all = all.plus(tally);
         *self.volume.entry(minute).or_default() += tally.boots;
-        let failures = (record.all.candidate.failures, record.all.baseline.failures);
-        if failures.0 + failures.1 >= SUSPECT_FAILURES {
-            self.suspects.insert(host, failures);
-        }
+        record.suspect(host, &mut self.suspects);
         let left = record.votes_left(side, minute, round, votes);
         let counted = tally.scaled_to(left);
         if counted.boots <= 0.0 {
@@ -365,19 +365,14 @@ impl Outcomes {
         self.failing_last.range(since..).map(|(_, hosts)| hosts).sum()
     }
 
-    /// Hosts with at least so many failures of the candidate or so many of the baseline, in the order of their numbers, and
-    /// what they reported.
-    pub(super) fn suspects(
-        &self,
-        candidate: f64,
-        baseline: f64,
-    ) -> impl Iterator<Item = (Host, &HostRecord)> {
-        let has_enough =
-            move |(_, failures): &(&Host, &(f64, f64))| failures.0 >= candidate || failures.1 >= baseline;
-        self.suspects
-            .iter()
-            .filter(has_enough)
-            .filter_map(|(host, _)| Some((*host, self.hosts.get(host)?)))
+    /// Hosts with at least so many failures of one of the releases, in the order of their numbers, and what they reported.
+    pub(super) fn suspects(&self, failures: u64) -> impl Iterator<Item = (Host, &HostRecord)> {
+        let most = self.suspects.range((failures, Host(0))..);
+        let mut suspects: Vec<Host> = most.map(|(_, host)| *host).collect();
+        suspects.sort_unstable();
+        suspects
+            .into_iter()
+            .filter_map(|host| Some((host, self.hosts.get(&host)?)))
     }
 
     /// What was reported of many at once, per host.
@@ -397,6 +392,19 @@ impl HostRecord {
             Side::Candidate => self.counted_all.candidate,
             Side::Baseline => self.counted_all.baseline,
         }
+    }
+
+    /// Keeps its place among the suspects.
+    fn suspect(&mut self, host: Host, suspects: &mut BTreeSet<(u64, Host)>) {
+        let failures = (self.all.candidate.failures, self.all.baseline.failures);
+        let most = failures.0.max(failures.1) as u64;
+        if failures.0 + failures.1 < SUSPECT_FAILURES || self.suspected == Some(most) {
+            return;
+        }
+        if let Some(before) = self.suspected.replace(most) {
+            suspects.remove(&(before, host));
+        }
+        suspects.insert((most, host));
     }
 
     fn votes_left(&self, side: Side, minute: Minute, round: i64, votes: f64) -> f64 {
