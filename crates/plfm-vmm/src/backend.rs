@@ -4,6 +4,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::accelerator::{Accelerator, AcceleratorChoice};
+use crate::firecracker::{Firecracker, Isolation};
+use crate::jail::{Jail, JailError};
+use crate::start_error::StartError;
+use crate::vsock::VsockPath;
 
 const QEMU: &str = "qemu-system-x86_64";
 const VSOCK_DAEMON: &str = "vhost-device-vsock";
@@ -18,6 +22,8 @@ pub enum Backend {
         /// The programs that make up one VM.
         programs: QemuPrograms,
     },
+    /// Firecracker, which needs KVM.
+    Firecracker(Firecracker),
 }
 
 /// The programs of a QEMU VM.
@@ -54,6 +60,29 @@ impl DetectError {
 }
 
 impl Backend {
+    /// The vsock of the VM whose directory this is. With a jail it is in there, and elsewhere than the directory.
+    pub fn vsock(&self, dir: &Path) -> Result<VsockPath, StartError> {
+        match (self.jail(dir)?, self) {
+            (
+                Some(jail),
+                Backend::Firecracker(Firecracker {
+                    isolation: Isolation::Jailed(jailer),
+                    ..
+                }),
+            ) => Ok(VsockPath::in_jail(jail, jailer.user)?),
+            _ => VsockPath::in_dir(dir).map_err(|error| StartError::Config(error.into())),
+        }
+    }
+
+    /// The jail of the VM whose directory this is, if VMs are jailed here. To be written down before the VM is started:
+    /// after a crash [`Jail::remove`] takes away what is left of it.
+    pub fn jail(&self, dir: &Path) -> Result<Option<Jail>, JailError> {
+        match self {
+            Backend::Qemu { .. } => Ok(None),
+            Backend::Firecracker(firecracker) => firecracker.jail(dir),
+        }
+    }
+
     /// Looks for the programs in this process's environment and resolves the accelerator.
     pub fn detect(choice: AcceleratorChoice) -> Result<Backend, DetectError> {
         let programs = QemuPrograms::find(|name| std::env::var_os(name).map(PathBuf::from))?;

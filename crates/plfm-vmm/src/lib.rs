@@ -24,6 +24,8 @@ mod backend;
 mod config;
 mod console;
 mod exit;
+mod firecracker;
+mod jail;
 mod process;
 mod qemu;
 mod start_error;
@@ -38,6 +40,8 @@ pub use config::{
     START_TIMEOUT_DEFAULT, TapConfig, VmConfig, VmImage,
 };
 pub use exit::{ExitCause, VmExit};
+pub use firecracker::{ApiError, DiskError, Firecracker, FirecrackerVersion, Isolation, VersionError};
+pub use jail::{Jail, JailCgroup, JailError, JailRemoveError, JailUser, Jailer};
 pub use qemu::QmpError;
 pub use start_error::StartError;
 pub use vm::Vm;

@@ -10,7 +10,9 @@
 
 mod boot;
 mod failure;
+mod fake;
 mod fake_qemu;
+mod firecracker;
 mod lab;
 mod tap;
 mod vsock;
@@ -33,6 +35,7 @@ fn main() {
     trials.extend(vsock::trials(&lab));
     trials.extend(failure::trials(&lab));
     trials.extend(tap::trials(&lab));
+    trials.extend(firecracker::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     // An exit runs no destructors, and the lab owns a temporary directory.
     drop(lab);
