@@ -4,7 +4,8 @@
 //! twice, and of a jail that was made only in part.
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind};
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -141,7 +142,8 @@ impl Jail {
             return Ok(());
         };
         // Where the kernel has it (5.14), this reaches also what has left the jail's root.
-        let _ = std::fs::write(path.join("cgroup.kill"), "1");
+        let kill = OpenOptions::new().write(true).open(path.join("cgroup.kill"));
+        let _ = kill.and_then(|mut kill| kill.write_all(b"1"));
         let deadline = Instant::now() + END_MAX;
         loop {
             match std::fs::remove_dir(path) {

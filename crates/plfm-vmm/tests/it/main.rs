@@ -14,6 +14,7 @@ mod fake;
 mod fake_qemu;
 mod firecracker;
 mod lab;
+mod real;
 mod tap;
 mod vsock;
 
@@ -36,6 +37,7 @@ fn main() {
     trials.extend(failure::trials(&lab));
     trials.extend(tap::trials(&lab));
     trials.extend(firecracker::trials());
+    trials.extend(real::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     // An exit runs no destructors, and the lab owns a temporary directory.
     drop(lab);
