@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::accelerator::{Accelerator, AcceleratorChoice};
+use crate::choice::ChoiceError;
 use crate::firecracker::{Firecracker, Isolation};
 use crate::jail::{Jail, JailError};
 use crate::start_error::StartError;
@@ -47,6 +48,9 @@ pub enum DetectError {
          cargo install vhost-device-vsock --version 0.3.0"
     )]
     VsockDaemonMissing,
+    /// Nothing that was asked for can be used.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
 }
 
 impl DetectError {
@@ -55,6 +59,7 @@ impl DetectError {
         match self {
             DetectError::QemuMissing => "qemu_missing",
             DetectError::VsockDaemonMissing => "vsock_daemon_missing",
+            DetectError::Choice(error) => error.code(),
         }
     }
 }
@@ -83,7 +88,7 @@ impl Backend {
         }
     }
 
-    /// Looks for the programs in this process's environment and resolves the accelerator.
+    /// QEMU, whatever else there is: looks for its programs in this process's environment and resolves the accelerator.
     pub fn detect(choice: AcceleratorChoice) -> Result<Backend, DetectError> {
         let programs = QemuPrograms::find(|name| std::env::var_os(name).map(PathBuf::from))?;
         Ok(Backend::Qemu {
@@ -112,7 +117,7 @@ impl QemuPrograms {
     }
 }
 
-fn on_path(path: &OsStr, program: &str) -> Option<PathBuf> {
+pub(crate) fn on_path(path: &OsStr, program: &str) -> Option<PathBuf> {
     std::env::split_paths(path)
         .map(|dir| dir.join(program))
         .find(|file| file.is_absolute() && is_program(file))
@@ -123,7 +128,7 @@ fn in_cargo_home(env: &impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     Some(home.join("bin").join(VSOCK_DAEMON)).filter(|file| is_program(file))
 }
 
-fn is_program(file: &Path) -> bool {
+pub(crate) fn is_program(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     file.metadata()
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)

@@ -77,12 +77,13 @@ impl KvmFact {
     /// Judges this host. Blocks for as long as the probe takes.
     pub fn detect(probe: Option<&ProbeCommand>) -> KvmFact {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let opened = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
-        KvmFact::judge(
-            &cpuinfo,
-            opened.map(drop).map_err(|error| error.kind()),
-            || probe.map(ProbeCommand::run),
-        )
+        let opened = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/kvm");
+        KvmFact::judge(&cpuinfo, opened.map(drop).map_err(|error| error.kind()), || {
+            probe.map(ProbeCommand::run)
+        })
     }
 }
 
@@ -208,15 +209,25 @@ mod tests {
 
     #[test]
     fn kvm_needs_the_processor_the_device_and_a_guest_that_ran() {
-        let judge = |cpuinfo, opened, ran: Option<Result<(), ProbeError>>| KvmFact::judge(cpuinfo, opened, || ran);
+        let judge =
+            |cpuinfo, opened, ran: Option<Result<(), ProbeError>>| KvmFact::judge(cpuinfo, opened, || ran);
         assert_eq!(judge(INTEL, Ok(()), Some(Ok(()))), KvmFact::Usable);
         assert_eq!(judge(AMD, Ok(()), Some(Ok(()))), KvmFact::Usable);
         assert_eq!(judge(AMD, Ok(()), None), KvmFact::Unproven);
         assert_eq!(judge(INTEL, Ok(()), Some(Err(ProbeError::Hangs))), KvmFact::Hangs);
         let fails = ProbeError::Fails("no".into());
-        assert_eq!(judge(INTEL, Ok(()), Some(Err(fails))), KvmFact::Fails("no".into()));
-        assert_eq!(judge(INTEL, Err(ErrorKind::NotFound), Some(Ok(()))), KvmFact::NoDevice);
-        assert_eq!(judge(INTEL, Err(ErrorKind::PermissionDenied), None), KvmFact::NotPermitted);
+        assert_eq!(
+            judge(INTEL, Ok(()), Some(Err(fails))),
+            KvmFact::Fails("no".into())
+        );
+        assert_eq!(
+            judge(INTEL, Err(ErrorKind::NotFound), Some(Ok(()))),
+            KvmFact::NoDevice
+        );
+        assert_eq!(
+            judge(INTEL, Err(ErrorKind::PermissionDenied), None),
+            KvmFact::NotPermitted
+        );
     }
 
     #[test]
@@ -236,7 +247,10 @@ mod tests {
     #[test]
     fn a_probe_that_hangs_is_ended_and_one_that_fails_is_quoted() {
         assert_eq!(shell("exit 0").run(), Ok(()));
-        assert_eq!(shell("echo no luck; exit 1").run(), Err(ProbeError::Fails("no luck".into())));
+        assert_eq!(
+            shell("echo no luck; exit 1").run(),
+            Err(ProbeError::Fails("no luck".into()))
+        );
         assert_eq!(
             shell("exit 7").run(),
             Err(ProbeError::Fails("the probe ended with exit status: 7".into()))
