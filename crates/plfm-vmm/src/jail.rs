@@ -23,8 +23,10 @@ mod furnish;
 mod inmates;
 mod remove;
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 pub(crate) use command::render_args;
 pub(crate) use furnish::{check_free, furnish};
@@ -56,6 +58,33 @@ pub struct JailUser {
     pub uid: u32,
     /// Group id, never 0.
     pub gid: u32,
+}
+
+/// A text is no user of a jail.
+#[derive(Debug, thiserror::Error)]
+#[error("jail user {0:?} is not UID:GID, two numbers above 0")]
+pub struct UnknownJailUser(String);
+
+impl FromStr for JailUser {
+    type Err = UnknownJailUser;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |text: &str| text.parse().ok().filter(|number| *number != 0);
+        text.split_once(':')
+            .and_then(|(uid, gid)| {
+                Some(JailUser {
+                    uid: number(uid)?,
+                    gid: number(gid)?,
+                })
+            })
+            .ok_or_else(|| UnknownJailUser(text.to_owned()))
+    }
+}
+
+impl fmt::Display for JailUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.uid, self.gid)
+    }
 }
 
 /// Where cgroups of VMs are made.
@@ -184,6 +213,14 @@ pub(crate) fn jail_id(dir: &Path) -> Result<&str, JailError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_prints_as_it_parses_and_is_never_root() {
+        assert_eq!("990:991".parse::<JailUser>().unwrap().to_string(), "990:991");
+        for bad in ["0:1", "1:0", "990", "a:b", "1:2:3", ":", "-1:1"] {
+            assert!(bad.parse::<JailUser>().is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_jail_is_known_from_the_names_alone() {

@@ -23,6 +23,8 @@ const PROBE_MAX: Duration = Duration::from_secs(2);
 const PROBE_POLL: Duration = Duration::from_millis(2);
 /// One line of words.
 const WORDS_BYTES_MAX: u64 = 512;
+/// What it says when the guest ran. Success alone proves nothing: a program that does not know the argument may have it too.
+const PROBE_RAN: &str = "kvm runs a guest";
 /// What a program that can probe is asked with, as its only argument.
 const PROBE_ARGUMENT: &str = "probe-kvm";
 
@@ -175,7 +177,10 @@ impl ProbeCommand {
             let _ = stdout.take(WORDS_BYTES_MAX).read_to_string(&mut words);
         }
         match (status.success(), words.trim()) {
-            (true, _) => Ok(()),
+            (true, PROBE_RAN) => Ok(()),
+            (true, _) => Err(ProbeError::Fails(
+                "the probe's program does not know how".to_owned(),
+            )),
             (false, "") => Err(ProbeError::Fails(format!("the probe ended with {status}"))),
             (false, words) => Err(ProbeError::Fails(words.to_owned())),
         }
@@ -187,14 +192,15 @@ impl ProbeCommand {
 pub fn probe_if_asked() -> Option<std::process::ExitCode> {
     let mut args = std::env::args_os().skip(1);
     let is_asked = args.next().is_some_and(|arg| arg == PROBE_ARGUMENT) && args.next().is_none();
-    is_asked.then(|| match probe::run_tiny_guest() {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(words) => {
-            use std::io::Write;
-            // Whoever asked reads it, or has gone.
-            let _ = writeln!(std::io::stdout(), "{words}");
-            std::process::ExitCode::FAILURE
-        }
+    is_asked.then(|| {
+        use std::io::Write;
+        let (words, code) = match probe::run_tiny_guest() {
+            Ok(()) => (PROBE_RAN.to_owned(), std::process::ExitCode::SUCCESS),
+            Err(words) => (words, std::process::ExitCode::FAILURE),
+        };
+        // Whoever asked reads it, or has gone.
+        let _ = writeln!(std::io::stdout(), "{words}");
+        code
     })
 }
 
@@ -246,7 +252,8 @@ mod tests {
 
     #[test]
     fn a_probe_that_hangs_is_ended_and_one_that_fails_is_quoted() {
-        assert_eq!(shell("exit 0").run(), Ok(()));
+        assert_eq!(shell("echo kvm runs a guest").run(), Ok(()));
+        assert!(matches!(shell("exit 0").run(), Err(ProbeError::Fails(_))));
         assert_eq!(
             shell("echo no luck; exit 1").run(),
             Err(ProbeError::Fails("no luck".into()))

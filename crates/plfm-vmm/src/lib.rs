@@ -27,6 +27,7 @@ mod config;
 mod console;
 mod exit;
 mod firecracker;
+mod host;
 mod jail;
 mod kvm;
 mod process;
@@ -46,7 +47,8 @@ pub use config::{
 };
 pub use exit::{ExitCause, VmExit};
 pub use firecracker::{ApiError, DiskError, Firecracker, FirecrackerVersion, Isolation, VersionError};
-pub use jail::{Jail, JailCgroup, JailError, JailRemoveError, JailUser, Jailer};
+pub use host::{CheckState, HostCheck, HostFacts};
+pub use jail::{Jail, JailCgroup, JailError, JailRemoveError, JailUser, Jailer, UnknownJailUser};
 pub use kvm::{KvmFact, ProbeCommand, ProbeError, probe_if_asked};
 pub use qemu::QmpError;
 pub use start_error::StartError;

@@ -97,6 +97,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // An agent in this process (`dev up`) has it try KVM.
+    if let Some(probed) = plfm_vmm::probe_if_asked() {
+        return probed;
+    }
     let cli = Cli::parse();
     let out = Output {
         json: matches!(cli.output, Format::Json),
