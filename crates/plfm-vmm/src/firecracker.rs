@@ -159,10 +159,15 @@ async fn run_guest(machine: &mut Machine, config: &VmConfig, deadline: Instant) 
         }
         Ok(())
     };
+    tokio::pin!(talk);
     let outcome = tokio::select! {
         biased;
-        outcome = talk => outcome,
-        status = machine.vmm.wait() => return Err(NotRunning::Ended(status)),
+        outcome = &mut talk => outcome,
+        // A guest may be quicker than the answer that says it runs: what was answered last is still on its way to us.
+        status = machine.vmm.wait() => match timeout(LAST_WORDS_MAX, &mut talk).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => return Err(NotRunning::Ended(status)),
+        },
     };
     match outcome {
         // A VMM that fails closes the connection first; its exit and its words tell more than that.

@@ -120,6 +120,12 @@ pub(crate) fn find_firecracker(
             if user.uid == 0 || user.gid == 0 {
                 return Err("its jails' user is root: name another".to_owned());
             }
+            if !allows_devices(base) {
+                return Err(format!(
+                    "its jails would be in {}, which is mounted nodev: have them made elsewhere, with --jail-dir",
+                    base.display()
+                ));
+            }
             Isolation::Jailed(Jailer {
                 program: jailer,
                 base: base.clone(),
@@ -148,6 +154,12 @@ pub(crate) fn find_program(
     }
     let beside = beside.map(|dir| dir.join(name)).filter(|file| is_program(file));
     beside.or_else(|| on_path(env("PATH").unwrap_or_default().as_os_str(), name))
+}
+
+/// Whether device nodes work in a directory, or in the nearest one above it that is there.
+fn allows_devices(dir: &Path) -> bool {
+    let there = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
+    rustix::fs::statvfs(there).is_ok_and(|stat| !stat.f_flag.contains(rustix::fs::StatVfsMountFlags::NODEV))
 }
 
 /// A user in the text of `/etc/passwd`.
@@ -241,6 +253,18 @@ mod tests {
             Path::new("/sys/fs/cgroup/unified")
         );
         assert_eq!(cgroup2_mount("tmpfs /sys/fs/cgroup tmpfs rw 0 0\n"), None);
+    }
+
+    #[test]
+    fn jails_are_not_made_where_devices_do_not_work() {
+        assert!(allows_devices(Path::new("/dev/nothing/here")));
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        // Where this machine has such a mount, as most have.
+        for nodev in fields.filter(|fields| fields[3].split(',').any(|option| option == "nodev")) {
+            let dir = Path::new(nodev[1]);
+            assert!(!dir.is_dir() || !allows_devices(dir), "{nodev:?}");
+        }
     }
 
     #[test]
