@@ -19,7 +19,7 @@ use plfm_api::{CreateInstance, Host, Instance, NetworkMode};
 use plfm_cache::{Cache, Trust};
 use plfm_release::{Architecture, Protocol};
 use plfm_vmm::tap::TapSupport;
-use plfm_vmm::{Accelerator, Backend};
+use plfm_vmm::{Accelerator, Backend, Firecracker, Isolation, ProbeCommand};
 use tracing::{info, warn};
 
 use self::control::Control;
@@ -73,7 +73,7 @@ impl Agent {
         for repair in repairs {
             warn!("release cache: {repair}");
         }
-        let backend = Backend::detect(settings.accelerator)?;
+        let backend = find_backend(&settings).await?;
         let tap = TapSupport::detect();
         info!(
             vmm = vmm_name(&backend),
@@ -346,11 +346,33 @@ pub fn agent_version() -> semver::Version {
         .unwrap_or_else(|_| semver::Version::new(0, 0, 0))
 }
 
+/// Chooses what runs this host's instances, and says why.
+async fn find_backend(settings: &Settings) -> anyhow::Result<Backend> {
+    let wish = settings.vmm_wish(Some(ProbeCommand::this_program()));
+    let found = tokio::task::spawn_blocking(move || Backend::find(&wish)).await??;
+    for warning in &found.warnings {
+        warn!("{warning}");
+    }
+    info!(
+        vmm = vmm_name(&found.backend),
+        "vmm: {}",
+        found.reasons.join("; ")
+    );
+    if let Backend::Firecracker(Firecracker {
+        isolation: Isolation::Jailed(jailer),
+        ..
+    }) = &found.backend
+    {
+        make_private_dir(&jailer.base)?;
+    }
+    Ok(found.backend)
+}
+
 fn vmm_name(backend: &Backend) -> &'static str {
-    if is_emulated(backend) {
-        "qemu-tcg"
-    } else {
-        "qemu-kvm"
+    match backend {
+        Backend::Firecracker(_) => "firecracker",
+        Backend::Qemu { .. } if is_emulated(backend) => "qemu-tcg",
+        Backend::Qemu { .. } => "qemu-kvm",
     }
 }
 
@@ -363,7 +385,8 @@ fn is_emulated(backend: &Backend) -> bool {
         Backend::Qemu {
             accelerator: Accelerator::Kvm,
             ..
-        } => false,
+        }
+        | Backend::Firecracker(_) => false,
     }
 }
 

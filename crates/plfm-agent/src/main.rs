@@ -9,6 +9,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::error;
 
 fn main() -> ExitCode {
+    if let Some(probed) = plfm_vmm::probe_if_asked() {
+        return probed;
+    }
     let settings = Settings::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("PLFM_LOG").unwrap_or_else(|_| "info".into());
     let logs = tracing_subscriber::fmt()

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use plfm_registry::fetch::Mirror;
 use plfm_release::Channel;
-use plfm_vmm::AcceleratorChoice;
+use plfm_vmm::{AcceleratorChoice, JailUser, JailWish, ProbeCommand, VmmChoice, VmmWish};
 use reqwest::Url;
 
 /// The host daemon of plfm: installs verified releases and boots instances from them.
@@ -49,6 +49,21 @@ pub struct Settings {
     /// Where metrics can be read: /metrics, /healthz and /readyz over HTTP; nowhere, unless told
     #[arg(long, env = "PLFM_METRICS_LISTEN", value_name = "ADDRESS")]
     pub metrics_listen: Option<SocketAddr>,
+    /// What runs instances: auto (Firecracker where it and KVM are usable, else QEMU), firecracker or qemu
+    #[arg(long, env = "PLFM_VMM", default_value = "auto")]
+    pub vmm: VmmChoice,
+    /// Where Firecracker's jails are made, on a file system that allows devices; the state directory's jails, unless told
+    #[arg(long, env = "PLFM_JAIL_DIR", value_name = "DIR")]
+    pub jail_dir: Option<PathBuf>,
+    /// Whom a jailed Firecracker runs as, by numbers; the user plfm-vm, unless told
+    #[arg(long, env = "PLFM_JAIL_USER", value_name = "UID:GID")]
+    pub jail_user: Option<JailUser>,
+    /// The cgroup in which each jail gets its own, below the root of cgroup v2
+    #[arg(long, env = "PLFM_JAIL_CGROUP", default_value = plfm_vmm::JAIL_CGROUP_DEFAULT)]
+    pub jail_cgroup: String,
+    /// Run Firecracker without its jailer: a guest that breaks out of it is root on this host. For development only
+    #[arg(long, env = "PLFM_DANGEROUSLY_WITHOUT_JAIL")]
+    pub dangerously_without_jail: bool,
     /// What runs the guests' instructions: auto (KVM where the processor has it), kvm or tcg (emulation).
     #[arg(long, env = "PLFM_ACCELERATOR", default_value = "auto")]
     pub accelerator: AcceleratorChoice,
@@ -75,6 +90,30 @@ impl Settings {
     /// A directory for each instance.
     pub fn instances_dir(&self) -> PathBuf {
         self.state_dir.join("instances")
+    }
+
+    /// What is wanted of this host's VMM.
+    ///
+    /// `probe` is how KVM is tried: this program, if its `main` knows [`plfm_vmm::probe_if_asked`].
+    pub fn vmm_wish(&self, probe: Option<ProbeCommand>) -> VmmWish {
+        let jail = if self.dangerously_without_jail {
+            JailWish::DangerouslyWithoutJail
+        } else {
+            JailWish::Jailed {
+                base: self
+                    .jail_dir
+                    .clone()
+                    .unwrap_or_else(|| self.state_dir.join("jails")),
+                user: self.jail_user,
+                cgroup_parent: self.jail_cgroup.clone(),
+            }
+        };
+        VmmWish {
+            vmm: self.vmm,
+            accelerator: self.accelerator,
+            jail,
+            probe,
+        }
     }
 
     /// The agent's own socket.

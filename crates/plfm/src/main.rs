@@ -14,6 +14,7 @@ mod agent;
 mod completions;
 mod dev;
 mod harmless;
+mod host;
 mod instances;
 mod key_file;
 mod output;
@@ -84,7 +85,7 @@ enum Command {
     #[command(subcommand)]
     Instances(instances::InstancesCommand),
     /// Show what this host is and can do
-    Host,
+    Host(host::HostArgs),
     /// Look after the fleet, through its control plane
     Admin(Box<admin::AdminArgs>),
     /// Run a whole fleet in one process, to work with
@@ -97,6 +98,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // An agent in this process (`dev up`) has it try KVM.
+    if let Some(probed) = plfm_vmm::probe_if_asked() {
+        return probed;
+    }
     let cli = Cli::parse();
     let out = Output {
         json: matches!(cli.output, Format::Json),
@@ -124,7 +129,7 @@ fn main() -> ExitCode {
         Command::Stop(args) => done(args.run(&out, &agent)),
         Command::Rm(args) => done(args.run(&out, &agent)),
         Command::Instances(command) => done(command.run(&out, &agent)),
-        Command::Host => done(instances::host(&out, &agent)),
+        Command::Host(args) => args.run(&out, &agent).unwrap_or_else(|error| out.fail(&error)),
         Command::Admin(args) => done(args.run(&out)),
         Command::Dev(command) => done(command.run(&out)),
         Command::Completions(args) => done(args.run(&out, Cli::command())),

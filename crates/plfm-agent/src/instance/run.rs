@@ -15,7 +15,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use plfm_api::{BootOutcome, BootReport, HostTimings, Instance, InstanceExit, InstanceState};
 use plfm_guest_protocol::{CONTROL_PORT, Config, Exit, HostEvent, OUTPUT_PORT, ProtocolError};
-use plfm_vmm::{Vm, VmConfig, VmImage, VsockListener, VsockPath};
+use plfm_vmm::{Jail, Vm, VmConfig, VmImage, VsockListener};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -63,6 +63,7 @@ struct Run {
     timings: HostTimings,
     processes: Vec<ProcessId>,
     tap: Option<String>,
+    jail: Option<Jail>,
     /// Whether the boot's end was told.
     is_boot_told: bool,
     /// When the end is no longer tried to be written, once there is one.
@@ -98,6 +99,7 @@ pub async fn run(
         timings,
         processes,
         tap,
+        jail: None,
         is_boot_told: false,
         save_by: None,
     };
@@ -112,6 +114,7 @@ pub async fn run(
     };
     run.processes.clear();
     run.tap = None;
+    run.jail = None;
     run.view.state = state;
     run.save_end().await;
     run.tell_boot().await;
@@ -132,6 +135,7 @@ impl Run {
         };
         self.timings.prepared_us = Some(elapsed_us(self.plan.started));
         self.tap = prepared.network.as_ref().map(|network| network.tap.clone());
+        self.jail = prepared.jail.clone();
         self.view.address = prepared.network.as_ref().map(|network| network.address);
         // On disk before there is a process: an agent that dies from here on leaves a trace of what it made.
         self.enter(InstanceState::Preparing).await;
@@ -203,6 +207,7 @@ impl Run {
             instance: self.view.clone(),
             processes: self.processes.clone(),
             tap: self.tap.clone(),
+            jail: self.jail.clone().map(Into::into),
             run_dir: Some(self.setting.run_dir.clone()),
         };
         let dir = self.setting.dir.clone();
@@ -247,8 +252,11 @@ impl Run {
         let vmm_failed = |code: &str, error: &dyn std::error::Error| {
             Unready::new(BootOutcome::VmmFailed, code, chain(error))
         };
-        let vsock = VsockPath::in_dir(&self.setting.run_dir)
-            .map_err(|error| vmm_failed("vm_dir_too_long", &error))?;
+        let vsock = self
+            .setting
+            .backend
+            .vsock(&self.setting.run_dir)
+            .map_err(|error| vmm_failed(error.code(), &error))?;
         let listen = |port| {
             vsock
                 .listen(port)
