@@ -1,6 +1,7 @@
 //! What all requests share: the cache, the backend, and the instances.
 
 mod control;
+mod images;
 mod observe;
 mod registry;
 mod releases;
@@ -15,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use plfm_api::{CreateInstance, Host, Instance, NetworkMode};
+use plfm_api::{CreateInstance, Host, Instance, NetworkMode, PullImage};
 use plfm_cache::{Cache, Trust};
 use plfm_release::{Architecture, Protocol};
 use plfm_vmm::tap::TapSupport;
@@ -23,6 +24,8 @@ use plfm_vmm::{Accelerator, Backend};
 use tracing::{info, warn};
 
 use self::control::Control;
+use self::images::Images;
+pub use self::images::{Obtained, PullState, workload_error};
 use self::registry::RegistryLink;
 use self::selection::Wanted;
 use crate::instance::{self, BootPlan, Chosen, Command, Handle, Setting};
@@ -42,6 +45,7 @@ pub struct Agent(Arc<Shared>);
 struct Shared {
     settings: Settings,
     cache: Cache,
+    images: Images,
     backend: Backend,
     tap: TapSupport,
     instances: Mutex<BTreeMap<String, Handle>>,
@@ -74,6 +78,7 @@ impl Agent {
         for repair in repairs {
             warn!("release cache: {repair}");
         }
+        let images = Images::open(&settings)?;
         let backend = Backend::detect(settings.accelerator)?;
         let tap = TapSupport::detect();
         info!(
@@ -85,6 +90,7 @@ impl Agent {
         let shared = Shared {
             settings,
             cache,
+            images,
             backend,
             tap,
             instances: Mutex::new(instances),
@@ -158,6 +164,14 @@ impl Agent {
                 }
             },
         };
+        let image = match (&request.root_disk, &request.image) {
+            (None, Some(image)) => {
+                let (image, pull) = (image.clone(), request.pull);
+                Some(self.image_for(&PullImage { image, pull }).await?)
+            }
+            // What is wrong with the others is the plan's to say.
+            (Some(_), _) | (None, None) => None,
+        };
         let (agent, dns) = (self.clone(), self.0.settings.dns.clone());
         let plan = blocking(move || {
             let started = std::time::Instant::now();
@@ -168,7 +182,11 @@ impl Agent {
                 release: request.release.as_deref(),
             };
             let (release, selection) = agent.choose_release(wanted)?;
-            let chosen = Chosen { release, selection };
+            let chosen = Chosen {
+                release,
+                selection,
+                image,
+            };
             BootPlan::new(id, chosen, request, dns, started)
         })
         .await??;

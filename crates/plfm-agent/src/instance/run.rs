@@ -340,7 +340,7 @@ impl Run {
                 return Err(
                     match self.next_event(vm, &mut conversation, hello_by, silent).await? {
                         HostEvent::Failed { failure, stages } => {
-                            failed(failure, &stages, self.plan.has_own_scratch())
+                            failed(failure, &stages, self.plan.brought())
                         }
                         other => unexpected(&other),
                     },
@@ -393,7 +393,7 @@ impl Run {
                     return Ok(conversation);
                 }
                 HostEvent::Failed { failure, stages } => {
-                    return Err(failed(failure, &stages, self.plan.has_own_scratch()));
+                    return Err(failed(failure, &stages, self.plan.brought()));
                 }
                 other @ (HostEvent::Hello(_) | HostEvent::Exited(_)) => return Err(unexpected(&other)),
             }
@@ -433,7 +433,7 @@ impl Run {
             ConversationError::Protocol(_) => lost(error),
             ConversationError::Closed | ConversationError::Deaf | ConversationError::Stream(_) => {
                 match timeout(GONE_PATIENCE, vm.wait()).await {
-                    Ok(exit) => ended_early(&exit, self.plan.has_own_scratch()),
+                    Ok(exit) => ended_early(&exit, self.plan.brought()),
                     Err(_) => lost(error),
                 }
             }
@@ -451,7 +451,7 @@ impl Run {
                 accepted = control.accept() => {
                     return accepted.map_err(|error| lost(&ConversationError::Stream(error)));
                 }
-                exit = vm.wait() => return Err(ended_early(&exit, self.plan.has_own_scratch())),
+                exit = vm.wait() => return Err(ended_early(&exit, self.plan.brought())),
                 command = self.commands.recv() => cancelled_by(command)?,
                 () = sleep_until(deadline) => {
                     let detail = format!("the guest sent no hello; its console ends with: {}", console_end(&vm.console_tail()));
