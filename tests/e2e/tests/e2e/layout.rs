@@ -117,7 +117,11 @@ impl Layout {
 pub fn copy(from: &str, to: &str) {
     let options = ["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"];
     let same = ["--preserve-digests"];
-    let same = if to.starts_with("docker://") { &same[..] } else { &[] };
+    let same = if to.starts_with("docker://") {
+        &same[..]
+    } else {
+        &[]
+    };
     tool("skopeo", &[&options[..], same, &[from, to]].concat()).ok();
 }
 
