@@ -115,6 +115,8 @@ pub async fn run(
     run.view.state = state;
     run.save_end().await;
     run.tell_boot().await;
+    // Before it is seen to be over: who sees it may remove what nothing runs from.
+    run.plan.image = None;
     run.publish.send_replace(run.view.clone());
 }
 

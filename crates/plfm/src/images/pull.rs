@@ -40,13 +40,11 @@ impl PullArgs {
 fn render(pulled: &PulledImage) -> String {
     let image = &pulled.image;
     let digest = short_digest(image.digest);
-    match pulled.built {
-        true => format!(
-            "{digest}: fetched {}, root disk of {}",
-            render_size(pulled.fetched_bytes),
-            render_size(image.disk_bytes)
-        ),
-        false => format!("{digest}: it was here already"),
+    let disk = format!("{digest}: root disk of {}", render_size(image.disk_bytes));
+    match (pulled.built, pulled.fetched_bytes) {
+        (false, _) => format!("{digest}: it was here already"),
+        (true, 0) => disk,
+        (true, fetched) => format!("{disk}, fetched {}", render_size(fetched)),
     }
 }
 

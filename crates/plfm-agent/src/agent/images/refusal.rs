@@ -104,8 +104,14 @@ pub fn workload_error(error: &MergeError) -> ApiError {
     }
 }
 
-/// The customer's image is no good.
+/// The customer's image is no good, or is not what was asked for.
 fn bad_image(code: &'static str, error: &dyn std::error::Error) -> ApiError {
-    ApiError::invalid(code, chain(error))
-        .hint("this is the image's fault: its builder or whoever published it can mend it")
+    match code {
+        "image_not_found" => {
+            ApiError::not_found(code, chain(error)).hint("name one that is there, after a colon")
+        }
+        "image_platform" => ApiError::invalid(code, chain(error)).hint("build or name one for linux/amd64"),
+        _ => ApiError::invalid(code, chain(error))
+            .hint("this is the image's fault: its builder or whoever published it can mend it"),
+    }
 }
