@@ -1,6 +1,7 @@
 //! What all requests share: the cache, the backend, and the instances.
 
 mod control;
+mod images;
 mod observe;
 mod registry;
 mod releases;
@@ -15,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use plfm_api::{CreateInstance, Host, Instance, NetworkMode};
+use plfm_api::{CreateInstance, Host, Instance, NetworkMode, PullImage};
 use plfm_cache::{Cache, Trust};
 use plfm_release::{Architecture, Protocol};
 use plfm_vmm::tap::TapSupport;
@@ -23,6 +24,8 @@ use plfm_vmm::{Accelerator, Backend, Firecracker, Isolation, ProbeCommand};
 use tracing::{info, warn};
 
 use self::control::Control;
+use self::images::Images;
+pub use self::images::{Obtained, PullState, workload_error};
 use self::registry::RegistryLink;
 use crate::instance::{self, Command, Handle, Setting};
 use crate::metrics::Metrics;
@@ -41,6 +44,7 @@ pub struct Agent(Arc<Shared>);
 struct Shared {
     settings: Settings,
     cache: Cache,
+    images: Images,
     backend: Backend,
     tap: TapSupport,
     instances: Mutex<BTreeMap<String, Handle>>,
@@ -73,6 +77,7 @@ impl Agent {
         for repair in repairs {
             warn!("release cache: {repair}");
         }
+        let images = Images::open(&settings)?;
         let backend = find_backend(&settings).await?;
         let tap = TapSupport::detect();
         info!(
@@ -84,6 +89,7 @@ impl Agent {
         let shared = Shared {
             settings,
             cache,
+            images,
             backend,
             tap,
             instances: Mutex::new(instances),
@@ -157,8 +163,16 @@ impl Agent {
                 }
             },
         };
+        let image = match (&request.root_disk, &request.image) {
+            (None, Some(image)) => {
+                let (image, pull) = (image.clone(), request.pull);
+                Some(self.image_for(&PullImage { image, pull }).await?)
+            }
+            // What is wrong with the others is the plan's to say.
+            (Some(_), _) | (None, None) => None,
+        };
         let agent = self.clone();
-        let plan = blocking(move || agent.plan_boot(request)).await??;
+        let plan = blocking(move || agent.plan_boot(request, image)).await??;
         self.0
             .metrics
             .verified(std::time::Duration::from_micros(plan.verify_us));

@@ -5,8 +5,10 @@ mod output;
 mod plan;
 mod prepare;
 mod record;
+mod request;
 mod run;
 mod verdict;
+mod workload;
 
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::agent::Obtained;
 use crate::problem::chain;
 
 pub use output::OutputLog;
@@ -43,6 +46,8 @@ pub type BootListener = Arc<dyn Fn(&Instance) + Send + Sync>;
 pub struct Chosen {
     pub release: InstalledRelease,
     pub selection: Selection,
+    /// The image that it runs from, if not from a root disk that was brought.
+    pub image: Option<Obtained>,
 }
 
 /// Where and on what an instance runs.

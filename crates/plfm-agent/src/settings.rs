@@ -76,6 +76,25 @@ pub struct Settings {
     /// Give instances no network interface.
     #[arg(long, env = "PLFM_NO_NETWORK")]
     pub no_network: bool,
+    /// How large the disks of all images may become together, in GiB. What nothing runs from goes first.
+    #[arg(long, env = "PLFM_IMAGE_STORE_GIB", value_name = "GIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub image_store_gib: u64,
+    /// Credentials of the registries that images come from, as `docker login` writes them; read at each pull.
+    #[arg(
+        long,
+        env = "PLFM_IMAGE_CREDENTIALS",
+        value_name = "FILE",
+        default_value = "/etc/plfm/docker.json"
+    )]
+    pub image_credentials: PathBuf,
+    /// A registry of images that is spoken to without TLS: HOST or HOST:PORT; may be given several times
+    #[arg(
+        long,
+        env = "PLFM_IMAGE_PLAINTEXT",
+        value_name = "HOST",
+        value_delimiter = ','
+    )]
+    pub image_plaintext: Vec<String>,
     /// Log as JSON lines.
     #[arg(long, env = "PLFM_LOG_JSON")]
     pub log_json: bool,
@@ -114,6 +133,11 @@ impl Settings {
             jail,
             probe,
         }
+    }
+
+    /// Root disks made of customers' images.
+    pub fn images_dir(&self) -> PathBuf {
+        self.state_dir.join("images")
     }
 
     /// The agent's own socket.

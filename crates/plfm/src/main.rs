@@ -4,7 +4,7 @@
 //! release   build, verify, show, keys: files only       install, list, use: the local agent
 //!           publish: a registry
 //! registry  all of it: a registry
-//! run, ps, logs, exec, stop, rm, instances              the local agent
+//! run, ps, logs, exec, stop, rm, instances, image       the local agent
 //! admin     the fleet: its control plane
 //! dev       all of it in this process, on loopback
 //! ```
@@ -15,6 +15,7 @@ mod completions;
 mod dev;
 mod harmless;
 mod host;
+mod images;
 mod instances;
 mod key_file;
 mod output;
@@ -81,6 +82,9 @@ enum Command {
     Stop(instances::stop::StopArgs),
     /// Forget an instance that is over
     Rm(instances::stop::RmArgs),
+    /// Bring customers' images to this host and look at them
+    #[command(subcommand)]
+    Image(images::ImageCommand),
     /// Look into instances
     #[command(subcommand)]
     Instances(instances::InstancesCommand),
@@ -128,6 +132,7 @@ fn main() -> ExitCode {
         Command::Logs(args) => done(args.run(&out, &agent)),
         Command::Stop(args) => done(args.run(&out, &agent)),
         Command::Rm(args) => done(args.run(&out, &agent)),
+        Command::Image(command) => done(command.run(&out, &agent)),
         Command::Instances(command) => done(command.run(&out, &agent)),
         Command::Host(args) => args.run(&out, &agent).unwrap_or_else(|error| out.fail(&error)),
         Command::Admin(args) => done(args.run(&out)),

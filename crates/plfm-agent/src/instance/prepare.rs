@@ -78,7 +78,7 @@ pub async fn prepare(plan: &BootPlan, setting: &Setting) -> Result<Prepared, Pre
         run_dir: setting.run_dir.clone(),
         dir: setting.dir.clone(),
     };
-    if !plan.has_own_scratch() {
+    if !plan.brought().scratch_disk {
         make_scratch_disk(&prepared.scratch, plan.request.scratch_mib).await?;
     }
     if setting.no_network.is_none() {

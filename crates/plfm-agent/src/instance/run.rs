@@ -118,6 +118,8 @@ pub async fn run(
     run.view.state = state;
     run.save_end().await;
     run.tell_boot().await;
+    // Before it is seen to be over: who sees it may remove what nothing runs from.
+    run.plan.image = None;
     run.publish.send_replace(run.view.clone());
 }
 
@@ -348,7 +350,7 @@ impl Run {
                 return Err(
                     match self.next_event(vm, &mut conversation, hello_by, silent).await? {
                         HostEvent::Failed { failure, stages } => {
-                            failed(failure, &stages, self.plan.has_own_scratch())
+                            failed(failure, &stages, self.plan.brought())
                         }
                         other => unexpected(&other),
                     },
@@ -401,7 +403,7 @@ impl Run {
                     return Ok(conversation);
                 }
                 HostEvent::Failed { failure, stages } => {
-                    return Err(failed(failure, &stages, self.plan.has_own_scratch()));
+                    return Err(failed(failure, &stages, self.plan.brought()));
                 }
                 other @ (HostEvent::Hello(_) | HostEvent::Exited(_)) => return Err(unexpected(&other)),
             }
@@ -441,7 +443,7 @@ impl Run {
             ConversationError::Protocol(_) => lost(error),
             ConversationError::Closed | ConversationError::Deaf | ConversationError::Stream(_) => {
                 match timeout(GONE_PATIENCE, vm.wait()).await {
-                    Ok(exit) => ended_early(&exit, self.plan.has_own_scratch()),
+                    Ok(exit) => ended_early(&exit, self.plan.brought()),
                     Err(_) => lost(error),
                 }
             }
@@ -459,7 +461,7 @@ impl Run {
                 accepted = control.accept() => {
                     return accepted.map_err(|error| lost(&ConversationError::Stream(error)));
                 }
-                exit = vm.wait() => return Err(ended_early(&exit, self.plan.has_own_scratch())),
+                exit = vm.wait() => return Err(ended_early(&exit, self.plan.brought())),
                 command = self.commands.recv() => cancelled_by(command)?,
                 () = sleep_until(deadline) => {
                     let detail = format!("the guest sent no hello; its console ends with: {}", console_end(&vm.console_tail()));

@@ -45,6 +45,18 @@ pub fn nginx() -> Option<PathBuf> {
         .filter(|path| path.exists())
 }
 
+/// A registry of images.
+pub fn docker_registry() -> Option<PathBuf> {
+    variable("PLFM_DOCKER_REGISTRY")
+        .or_else(|| Some(PathBuf::from("/usr/bin/docker-registry")))
+        .filter(|path| path.exists())
+}
+
+/// Images of real software, as `cargo xtask software` makes them.
+pub fn software() -> Option<PathBuf> {
+    variable("PLFM_SOFTWARE").filter(|path| path.exists())
+}
+
 /// What checks metrics.
 pub fn promtool() -> Option<PathBuf> {
     variable("PLFM_PROMTOOL")

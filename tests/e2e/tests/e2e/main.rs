@@ -24,7 +24,9 @@ mod guest;
 mod handshake;
 mod host;
 mod images;
+mod images_oci;
 mod lab;
+mod layout;
 mod lifecycle;
 mod machine;
 mod mirrors;
@@ -33,6 +35,7 @@ mod patience;
 mod publisher;
 mod registry;
 mod secrecy;
+mod software;
 mod stages;
 mod stand_in;
 mod storage;
@@ -71,11 +74,13 @@ fn main() {
         guest::FACTS,
         handshake::FACTS,
         images::FACTS,
+        images_oci::FACTS,
         lifecycle::FACTS,
         mirrors::FACTS,
         network::FACTS,
         patience::FACTS,
         secrecy::FACTS,
+        software::FACTS,
         stages::FACTS,
         stand_in::FACTS,
         storage::FACTS,
@@ -119,6 +124,8 @@ fn has_what_it_needs(name: &str) -> bool {
     }
     match name.split("::").next() {
         Some("network") => lab::has_tap(),
+        Some("images_oci") => lab::docker_registry().is_some(),
+        Some("software") => lab::has_tap() && lab::software().is_some(),
         Some("mirrors") => lab::nginx().is_some(),
         Some("walk") => walk::can_be_walked(),
         Some("bucket") => lab::s3().is_some(),
