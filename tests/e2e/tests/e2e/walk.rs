@@ -50,10 +50,19 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     panic!("waited in vain: {what}");
 }
 
-/// The directory that stands for `/`. What runs in it ends before it is removed.
+/// The directory that stands for `/`, and what runs in it.
 struct Root {
     daemons: Vec<Daemon>,
     dir: tempfile::TempDir,
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        // What uses another one ends before it.
+        while let Some(last) = self.daemons.pop() {
+            drop(last);
+        }
+    }
 }
 
 impl Root {
@@ -227,11 +236,14 @@ impl Root {
             .arg(format!("--storage.tsdb.path={}", self.text("var/lib/prometheus")))
             .arg(format!("--web.listen-address={listen}"));
         self.start("prometheus", &mut prometheus);
-        wait_until("Prometheus answers", || {
-            std::net::TcpStream::connect(&listen).is_ok()
-        });
+        wait_until("Prometheus is ready", || is_well(&format!("{listen}/-/ready")));
         listen
     }
+}
+
+/// `curl --fail`.
+fn is_well(address: &str) -> bool {
+    tool("curl", &["--silent", "--fail", &format!("http://{address}")]).code == 0
 }
 
 /// The one value that a query has at this moment, if it has one.
@@ -268,7 +280,7 @@ fn two_hosts_on_postgresql_go_forward_and_back_and_prometheus_sees_it() {
     // "The control plane": init, then the unit's two commands.
     let [listen, metrics] = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
     let database = format!(
-        "postgres://plfm-control@/plfm?host={}",
+        "postgres://plfm-control@localhost/plfm?host={}",
         root.text("run/postgresql")
     );
     let mut init = root.control();
