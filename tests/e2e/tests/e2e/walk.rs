@@ -175,7 +175,7 @@ impl Root {
         bring("var/lib/plfm-control/ca.crt", "control-ca.crt");
         bring("etc/plfm/root.json", "root.json");
         bring(&format!("root/{name}.token"), "enroll.token");
-        let run = format!("/run/plfm-walk-{}-{name}", std::process::id());
+        let run = self.text(&format!("{name}/run"));
         let settings = [
             ("PLFM_CONTROL", control.to_owned()),
             ("PLFM_CONTROL_CA", self.text(&format!("{etc}/control-ca.crt"))),
