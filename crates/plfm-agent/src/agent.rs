@@ -6,6 +6,7 @@ mod observe;
 mod registry;
 mod releases;
 mod retention;
+mod room;
 mod scrub;
 mod selection;
 mod trusted_keys;
@@ -27,6 +28,7 @@ use self::control::Control;
 use self::images::Images;
 pub use self::images::{Obtained, PullState, workload_error};
 use self::registry::RegistryLink;
+use self::room::{Limits, Need, Room};
 use crate::instance::{self, Command, Handle, Setting};
 use crate::metrics::Metrics;
 use crate::problem::{ApiError, chain};
@@ -34,8 +36,6 @@ use crate::settings::Settings;
 
 /// Guest init protocols that this agent speaks.
 const PROTOCOLS: [Protocol; 1] = [Protocol(plfm_guest_protocol::PROTOCOL)];
-/// How many instances may run at once.
-const INSTANCES_MAX: usize = 256;
 
 /// The agent. Cheap to clone.
 #[derive(Clone)]
@@ -50,6 +50,7 @@ struct Shared {
     instances: Mutex<BTreeMap<String, Handle>>,
     registry: Option<RegistryLink>,
     control: Option<Arc<Control>>,
+    room: Room,
     metrics: Metrics,
     /// Held while the file of what must stay is changed.
     wishes: Mutex<()>,
@@ -86,6 +87,14 @@ impl Agent {
             "host"
         );
         let (instances, control) = recover(&settings, control).await?;
+        // After that, as nothing of earlier instances takes room any more.
+        let limits = Limits::of(&settings)?;
+        info!(
+            instances = limits.instances,
+            memory_mib = limits.memory_mib,
+            scratch_mib = limits.scratch_mib,
+            "room for instances"
+        );
         let shared = Shared {
             settings,
             cache,
@@ -95,6 +104,7 @@ impl Agent {
             instances: Mutex::new(instances),
             registry,
             control,
+            room: Room::new(limits),
             metrics: Metrics::new(agent_version()),
             wishes: Mutex::default(),
             trusting: Mutex::default(),
@@ -138,20 +148,15 @@ impl Agent {
             return Err(ApiError::conflict("host_draining", detail)
                 .hint("run it on another host, or have an operator end the draining"));
         }
-        if self
-            .list()
-            .iter()
-            .filter(|instance| !instance.state.is_over())
-            .count()
-            >= INSTANCES_MAX
-        {
-            let detail = format!("this host runs {INSTANCES_MAX} instances already");
-            return Err(ApiError::new(
+        // Given back when the instance is over, or when nothing comes of it.
+        let place = self.0.room.take(Need::of(&request)).map_err(|no_room| {
+            ApiError::new(
                 axum::http::StatusCode::SERVICE_UNAVAILABLE,
                 "host_full",
-                detail,
-            ));
-        }
+                no_room.to_string(),
+            )
+            .hint(no_room.hint())
+        })?;
         let no_network = match request.network {
             NetworkMode::Off => Some("not wanted"),
             NetworkMode::Auto => network_note(&self.0.settings, self.0.tap),
@@ -193,6 +198,7 @@ impl Agent {
         tokio::spawn(async move {
             // Over in any way: one instance more may be one too many.
             let _ = task.await;
+            drop(place);
             agent.forget_surplus().await;
         });
         Ok(view)

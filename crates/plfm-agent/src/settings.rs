@@ -1,4 +1,10 @@
-//! What the agent is told at its start.
+//! What the agent is told at its start: flags, else environment, else file, else what is usual.
+
+mod check;
+mod file;
+
+pub use check::{SettingsProblem, check_settings};
+pub use file::{SettingsError, load_settings};
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,10 +15,16 @@ use plfm_release::Channel;
 use plfm_vmm::{AcceleratorChoice, JailUser, JailWish, ProbeCommand, VmmChoice, VmmWish};
 use reqwest::Url;
 
+/// Where settings are, unless told otherwise.
+const CONFIG_DEFAULT: &str = "/etc/plfm/agent.toml";
+
 /// The host daemon of plfm: installs verified releases and boots instances from them.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "plfm-agent", version)]
 pub struct Settings {
+    /// A file with settings: TOML whose members are named as the flags, with `_`. The usual one need not be there
+    #[arg(long, env = "PLFM_CONFIG", value_name = "FILE", default_value = CONFIG_DEFAULT)]
+    pub config: PathBuf,
     /// Where releases and instances are kept.
     #[arg(long, env = "PLFM_STATE_DIR", default_value = "/var/lib/plfm-agent")]
     pub state_dir: PathBuf,
@@ -35,7 +47,7 @@ pub struct Settings {
     #[arg(long, env = "PLFM_CHANNEL", default_value = "production")]
     pub channel: Channel,
     /// The control plane: an https:// address. Without one the host goes by what is done on it
-    #[arg(long, env = "PLFM_CONTROL", value_name = "URL", requires = "control_ca")]
+    #[arg(long, env = "PLFM_CONTROL", value_name = "URL")]
     pub control: Option<Url>,
     /// What the control plane's certificate is trusted by: PEM. Nothing else is
     #[arg(long, env = "PLFM_CONTROL_CA", value_name = "FILE")]
@@ -95,6 +107,16 @@ pub struct Settings {
         value_delimiter = ','
     )]
     pub image_plaintext: Vec<String>,
+    /// Instances that may run at once.
+    #[arg(long, env = "PLFM_INSTANCES_MAX", value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub instances_max: u32,
+    /// Memory that instances may be promised together, in MiB; seven eighths of the machine's, unless told
+    #[arg(long, env = "PLFM_MEMORY_MAX_MIB", value_name = "MIB")]
+    pub memory_max_mib: Option<u64>,
+    /// Scratch disks that instances may be promised together, in MiB; nine tenths of what is free under --state-dir at the
+    /// agent's start, unless told
+    #[arg(long, env = "PLFM_SCRATCH_MAX_MIB", value_name = "MIB")]
+    pub scratch_max_mib: Option<u64>,
     /// Log as JSON lines.
     #[arg(long, env = "PLFM_LOG_JSON")]
     pub log_json: bool,

@@ -64,7 +64,13 @@ impl Agent {
             Ok(()) => Ok(plan),
             // At most once: with this no canary is chosen any more.
             Err(missed) => {
-                let BootPlan { id, request, image, dns, .. } = plan;
+                let BootPlan {
+                    id,
+                    request,
+                    image,
+                    dns,
+                    ..
+                } = plan;
                 let chosen = self.choose_release(wanted(&id, &request), image, &policy, Some(missed))?;
                 BootPlan::new(id, chosen, request, dns, started)
             }
@@ -105,7 +111,11 @@ impl Agent {
         }
         match select_release(policy, instance, &facts.host) {
             Ok(selection) => match facts.releases.remove(&selection.release) {
-                Some(Ok(release)) => Ok(Chosen { release, selection, image }),
+                Some(Ok(release)) => Ok(Chosen {
+                    release,
+                    selection,
+                    image,
+                }),
                 Some(Err(error)) => Err(cache_error(error.code(), &error)),
                 None => Err(ApiError::internal(
                     "internal",
