@@ -207,7 +207,7 @@ pub fn asked(
         | Event::Condemn
         | Event::Abort => Why::Over,
     };
-    let health = Health::of(plan, fleet, now);
+    let health = Health::of(&mut Reckoned::default(), plan, fleet, now);
     Ok(Decision::of(plan, fleet, Step::event(event, why), health))
 }
 
