@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use plfm_release::Sha256Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::bound::BOUNDS;
+use crate::bound::{self, BOUNDS};
 use crate::cell::{Cell, Key};
 use crate::judge::Rule;
 use crate::scenario::Scenario;
@@ -37,10 +37,11 @@ pub struct Campaign {
 
 /// How many runs a cell takes: more where a small share is to be shown.
 pub fn runs(scenario: &Scenario, rule: &Rule) -> u64 {
-    let bounds = BOUNDS
-        .iter()
-        .filter(|bound| bound.scenario == scenario.name && matches!(rule, Rule::Project { .. }));
-    bounds.map(|bound| bound.runs()).max().unwrap_or(RUNS).max(RUNS)
+    let is_bounded = BOUNDS.iter().any(|bound| bound.scenario == scenario.name);
+    match rule {
+        Rule::Project { .. } if is_bounded => bound::RUNS,
+        Rule::Project { .. } | Rule::Rival(_) => RUNS,
+    }
 }
 
 impl Results {

@@ -6,6 +6,7 @@ use crate::bound::{BOUNDS, Bound};
 use crate::campaign::Results;
 use crate::cell::{Cell, Spread};
 use crate::interval::Share;
+use crate::scenario::SCENARIOS;
 
 /// This project's rule, and those that it is compared with.
 const RULES: [&str; 4] = ["plfm", "bare-10", "fixed-threshold", "no-canary"];
@@ -51,7 +52,7 @@ pub fn line(cell: &Cell) -> String {
 pub fn markdown(results: &Results) -> String {
     let mut text = format!("{}\n", bounds(results));
     for rule in ["plfm", "plfm-emergency"] {
-        let _ = writeln!(text, "{}", outcomes(results, rule));
+        text.extend(outcomes(results, rule).map(|table| table + "\n"));
     }
     let taken_back = |cell: &Cell| percent(cell.rolled_back);
     let _ = writeln!(text, "{}", rules(results, "taken back", taken_back));
@@ -83,12 +84,18 @@ pub fn holds(results: &Results, bound: &Bound) -> bool {
     found.is_some_and(|cell| bound.is_shown(cell))
 }
 
-fn outcomes(results: &Results, rule: &str) -> String {
+/// What came of each scenario under a rule. None if none was run.
+fn outcomes(results: &Results, rule: &str) -> Option<String> {
+    let cells = SCENARIOS
+        .iter()
+        .filter_map(|scenario| results.find(scenario.name, rule));
+    let mut cells = cells.peekable();
+    cells.peek()?;
     let mut text = format!(
         "| {rule} | runs | taken back | stopped | stopped or paused | failed boots, median / p99 / most | minutes to stop or pause, median / p99 |\n\
          |---|---|---|---|---|---|---|\n"
     );
-    for cell in results.cells.iter().filter(|cell| cell.key.rule == rule) {
+    for cell in cells {
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} | {} |",
@@ -101,7 +108,7 @@ fn outcomes(results: &Results, rule: &str) -> String {
             minutes(cell)
         );
     }
-    text
+    Some(text)
 }
 
 fn minutes(cell: &Cell) -> String {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 360.0;
-const LEFT: f64 = 64.0;
+const LEFT: f64 = 76.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 64.0;
 const BOTTOM: f64 = 40.0;
@@ -95,7 +95,7 @@ impl Chart {
 
     fn render_legend(&self, svg: &mut String) {
         for (series, name) in self.series.iter().enumerate() {
-            let (x, colour) = (LEFT + 130.0 * series as f64, Self::colour(series));
+            let (x, colour) = (LEFT + 4.0 + 130.0 * series as f64, Self::colour(series));
             let _ = writeln!(
                 svg,
                 "<circle cx=\"{x:.1}\" cy=\"50\" r=\"4\" fill=\"{colour}\"/><text x=\"{:.1}\" y=\"54\">{name}</text>",
@@ -147,7 +147,8 @@ impl Chart {
         if point.series == 0 {
             let _ = writeln!(
                 svg,
-                "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"{colour}\">{}</text>",
+                "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"{colour}\" stroke=\"#ffffff\" \
+                 stroke-width=\"3\" paint-order=\"stroke\">{}</text>",
                 high.min(at - 4.0) - 5.0,
                 number(point.at)
             );
