@@ -19,6 +19,7 @@ mod delivery;
 mod exec;
 mod exec_frames;
 mod failures;
+mod faults;
 mod fleet;
 mod guest;
 mod handshake;
@@ -32,6 +33,7 @@ mod network;
 mod patience;
 mod publisher;
 mod registry;
+mod rollouts;
 mod secrecy;
 mod stages;
 mod stand_in;
@@ -66,6 +68,7 @@ fn main() {
         exec::FACTS,
         exec_frames::FACTS,
         failures::FACTS,
+        faults::FACTS,
         fleet::FACTS,
         guest::FACTS,
         handshake::FACTS,
@@ -74,6 +77,7 @@ fn main() {
         mirrors::FACTS,
         network::FACTS,
         patience::FACTS,
+        rollouts::FACTS,
         secrecy::FACTS,
         stages::FACTS,
         stand_in::FACTS,
@@ -118,6 +122,7 @@ fn has_what_it_needs(name: &str) -> bool {
     match name.split("::").next() {
         Some("network") => lab::has_tap(),
         Some("mirrors") => lab::nginx().is_some(),
+        Some("faults" | "rollouts") => lab::faulty("hang").exists(),
         Some("bucket") => lab::s3().is_some(),
         _ => true,
     }
