@@ -24,8 +24,7 @@ use tracing::{info, warn};
 
 use self::control::Control;
 use self::registry::RegistryLink;
-use self::selection::Wanted;
-use crate::instance::{self, BootPlan, Chosen, Command, Handle, Setting};
+use crate::instance::{self, Command, Handle, Setting};
 use crate::metrics::Metrics;
 use crate::problem::{ApiError, chain};
 use crate::settings::Settings;
@@ -158,20 +157,8 @@ impl Agent {
                 }
             },
         };
-        let (agent, dns) = (self.clone(), self.0.settings.dns.clone());
-        let plan = blocking(move || {
-            let started = std::time::Instant::now();
-            let id = ulid::Ulid::generate().to_string();
-            let wanted = Wanted {
-                id: &id,
-                name: request.name.as_deref(),
-                release: request.release.as_deref(),
-            };
-            let (release, selection) = agent.choose_release(wanted)?;
-            let chosen = Chosen { release, selection };
-            BootPlan::new(id, chosen, request, dns, started)
-        })
-        .await??;
+        let agent = self.clone();
+        let plan = blocking(move || agent.plan_boot(request)).await??;
         self.0
             .metrics
             .verified(std::time::Duration::from_micros(plan.verify_us));

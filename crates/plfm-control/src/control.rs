@@ -23,6 +23,7 @@ mod log;
 mod numbers;
 pub(crate) mod pace;
 mod polls;
+mod rollouts;
 mod tokens;
 
 pub use enrolment::NewHost;
@@ -34,6 +35,7 @@ pub(crate) use kernels::state as kernel_state;
 pub use log::{Health, Told};
 pub use numbers::Numbers;
 pub use pace::Pace;
+pub use rollouts::RolloutView;
 pub use tokens::{ClaimedToken, MadeToken, SECRET_KEY_FILE, SecretKey, SecretKeyError, TokenKind};
 
 use std::sync::atomic::AtomicU64;
@@ -93,6 +95,7 @@ pub struct Parts {
 pub struct Background {
     follower: JoinHandle<()>,
     batcher: JoinHandle<()>,
+    driver: JoinHandle<()>,
 }
 
 impl Control {
@@ -124,6 +127,7 @@ impl Control {
         let background = Background {
             follower: tokio::spawn(control.clone().follow_log()),
             batcher: tokio::spawn(control.clone().take_beats(waiting)),
+            driver: tokio::spawn(rollouts::Driver::new(control.clone()).run()),
         };
         Ok((control, background))
     }
@@ -166,5 +170,6 @@ impl Background {
         control.0.closing.cancel();
         let _ = self.follower.await;
         let _ = self.batcher.await;
+        let _ = self.driver.await;
     }
 }

@@ -17,6 +17,7 @@ mod fact;
 mod hosts;
 mod refusal;
 mod releases;
+mod rollouts;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -25,8 +26,12 @@ mod tokens;
 pub use apply::ApplyError;
 pub use command::{Command, Context, Enrolment, Lacking, VersionGroup};
 pub use decide::Decision;
-pub use fact::{Fact, FactError, FoundRelease};
+pub use fact::{Fact, FactError, FoundRelease, Started};
 pub use refusal::{Refusal, RefusalKind};
+pub use rollouts::{
+    EngineDecision, Orders, RolloutAlert, RolloutChange, RolloutEvent, RolloutMark, RolloutRecord,
+    RolloutRemark, RolloutStep, Sight, hosts_below,
+};
 pub use state::{
     EnrollmentTokenRecord, FleetState, HostRecord, HostStanding, ReleaseRecord, TokenRecord, Was,
 };

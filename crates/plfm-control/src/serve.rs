@@ -186,7 +186,11 @@ async fn clean(control: Control, shutdown: CancellationToken) {
         };
         let answers = control.store().forget_answers(before(ANSWERS_KEPT)).await;
         let outcomes = control.store().prune_outcomes(before(OUTCOMES_KEPT)).await;
-        for error in [answers.err(), outcomes.err()].into_iter().flatten() {
+        let reports = control.prune_reports().await;
+        for error in [answers.err(), outcomes.err(), reports.err()]
+            .into_iter()
+            .flatten()
+        {
             warn!(
                 code = error.code(),
                 "what is old stays for now: {}",

@@ -22,6 +22,7 @@ mod operators;
 mod pages;
 mod problem;
 mod request;
+mod rollouts;
 mod tokens;
 
 pub use accept::{Listening, Server};

@@ -7,6 +7,8 @@
 //! host_status, host_platforms, host_releases, release_totals    the inventory, and its sums    beats/inventory.rs
 //! boot_outcomes           boots by minute, release, host and outcome; old minutes are pruned   beats/outcomes.rs
 //! boot_totals             the same by release and outcome, for ever                            beats/outcomes.rs
+//! boot_reports            boots as they were reported, for the rollout under way; old ones are pruned   reports.rs
+//! rollout_desk, webhook_cursor    who decides about rollouts and what it saw; what was told of it       desk.rs
 //! fetch_leases            which hosts may fetch right now                                      beats/leases.rs
 //! ```
 //!
@@ -16,11 +18,14 @@ mod answers;
 mod backend;
 mod beats;
 mod boots;
+mod desk;
 mod error;
 mod fleet;
 mod hosts;
 mod log;
 mod moment;
+mod reports;
+mod rollout_hosts;
 mod schema;
 
 use std::path::Path;
@@ -28,10 +33,13 @@ use std::path::Path;
 pub use answers::Answer;
 pub use beats::{Beat, LEASE_HELD_MAX, LEASE_RENEWED_FOR, STREAMS_MAX, Taken};
 pub use boots::{BootTotal, HostBoots};
+pub use desk::{Desk, View};
 pub use error::{AppendError, StoreError};
 pub use fleet::{FleetCounts, HostVersions, Lacking, ReleaseCount};
 pub use hosts::{HostFilter, HostRow};
 pub use log::{APPEND_MAX, NewEvent};
+pub use reports::{BootReport, ReportCursor};
+pub use rollout_hosts::HostGroup;
 
 use backend::{Backend, Sql};
 

@@ -179,6 +179,33 @@ pub fn decide(plan: &Plan, fleet: &Observed<'_>, now: Timestamp) -> Decision {
     Decision::of(plan, fleet, step, health)
 }
 
+/// What comes of what a person does: the event, if it can happen where the rollout is, and what hosts are told then. Deterministic.
+///
+/// # Errors
+/// [`IllegalEvent`]: it is where this cannot happen.
+pub fn asked(
+    plan: &Plan,
+    fleet: &Observed<'_>,
+    event: Event,
+    now: Timestamp,
+) -> Result<Decision, IllegalEvent> {
+    fleet.rollout.stage.on(event, plan.waves_count())?;
+    let why = match event {
+        Event::Promote => Why::Promoting,
+        Event::Pause(_) => Why::Paused,
+        Event::Start
+        | Event::Distributed
+        | Event::Widen
+        | Event::Advance
+        | Event::Settled
+        | Event::Resume
+        | Event::Condemn
+        | Event::Abort => Why::Over,
+    };
+    let health = Health::of(plan, fleet, now);
+    Ok(Decision::of(plan, fleet, Step::event(event, why), health))
+}
+
 /// Takes the fleet back, or freezes it where there is nothing to go back to.
 fn condemn(plan: &Plan, fleet: &Observed<'_>, health: &Health, proof: Proof) -> Step {
     let numbers = Numbers::of(health);

@@ -8,13 +8,19 @@
 //! The first of these that is on the host, may be booted there and is not blocked is taken; what was passed over for it
 //! is part of the answer. So a host that was not yet able to fetch what it shall boot goes on with what it has.
 //!
+//! A canary may have a [`Bound`]: it is taken on the first hosts in line only, and so many times on each. The host counts
+//! what it began; here the count is a fact.
+//!
 //! Invariants, each a property test: the same facts give the same release; a blocked, refused or absent one is never
-//! taken; raising a canary's weight moves instances to it and none away from it.
+//! taken; raising a canary's weight, or the bound of its hosts, moves instances to it and none away from it; a canary
+//! with a bound is never taken by more instances than it allows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use plfm_release::{ReleaseId, Sha256Hasher};
+
+use crate::rollout::cohort;
 
 /// A weight of everything, in hundredths of a percent.
 pub const WEIGHT_MAX: u16 = 10_000;
@@ -39,8 +45,21 @@ pub struct Policy {
 pub struct Canary {
     /// The release.
     pub release: ReleaseId,
-    /// The share, in hundredths of a percent: 0 to [`WEIGHT_MAX`].
+    /// The share, in hundredths of a percent: 0 to [`WEIGHT_MAX`]. With a bound, of its hosts' new instances.
     pub weight: u16,
+    /// Where and how often it may be taken; without one, everywhere and always.
+    pub bound: Option<Bound>,
+}
+
+/// What a canary may not go beyond: hosts × boots each, whoever is cut off from whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// Hosts whose [place](cohort::place) in the line for the release is below this; all hosts without it.
+    pub hosts_below: Option<u32>,
+    /// Boots that each of them may begin.
+    pub boots_each: u32,
+    /// Which rollout the boots are counted for: a higher number is a later one, and has a count of its own.
+    pub since: u64,
 }
 
 /// The instance that is to boot.
@@ -61,6 +80,25 @@ pub struct OnHost {
     pub installed: BTreeMap<ReleaseId, Standing>,
     /// What the host has as current.
     pub current: Option<ReleaseId>,
+    /// What the control plane calls this host. Without it the host has no place in any line.
+    pub id: Option<String>,
+    /// Boots that count against the canary's bound here.
+    pub begun: Begun,
+}
+
+/// How many boots of a bounded canary were begun on this host, as far as it can count them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begun {
+    /// So many.
+    Boots(u32),
+    /// One more cannot be counted, so none is begun. Why, for people.
+    Uncountable(String),
+}
+
+impl Default for Begun {
+    fn default() -> Self {
+        Self::Boots(0)
+    }
 }
 
 /// Whether an installed release may be booted.
@@ -121,6 +159,20 @@ pub enum Obstacle {
     Absent,
     /// It must not be booted here. Why, for people.
     Refused(String),
+    /// It is a canary, and as many boots of it as each host may begin were begun here: so many.
+    UsedUp(u32),
+    /// It is a canary whose boots are counted, and one more cannot be. Why, for people.
+    Uncountable(String),
+}
+
+impl Obstacle {
+    /// Whether it stands in the release's way for whatever reason it is taken, not as a canary only.
+    fn is_of_release(&self) -> bool {
+        match self {
+            Self::Blocked | Self::Absent | Self::Refused(_) => true,
+            Self::UsedUp(_) | Self::Uncountable(_) => false,
+        }
+    }
 }
 
 /// A release that would have come first.
@@ -142,6 +194,11 @@ impl fmt::Display for PassedOver {
             Obstacle::Blocked => f.write_str("is blocked"),
             Obstacle::Absent => f.write_str("is not on this host yet"),
             Obstacle::Refused(why) => write!(f, "is refused here ({why})"),
+            Obstacle::UsedUp(1) => f.write_str("had the one boot that each host may begin"),
+            Obstacle::UsedUp(boots) => write!(f, "had the {boots} boots that each host may begin"),
+            Obstacle::Uncountable(why) => {
+                write!(f, "is not begun here, as one more boot cannot be counted ({why})")
+            }
         }
     }
 }
@@ -191,7 +248,7 @@ impl NoRelease {
             Self::Requested(passed) => match passed.obstacle {
                 Obstacle::Blocked => "release_blocked",
                 Obstacle::Absent => "release_unknown",
-                Obstacle::Refused(_) => "release_refused",
+                Obstacle::Refused(_) | Obstacle::UsedUp(_) | Obstacle::Uncountable(_) => "release_refused",
             },
             Self::NothingLeft(_) => "no_current_release",
         }
@@ -215,10 +272,11 @@ impl fmt::Display for NoRelease {
 
 impl std::error::Error for NoRelease {}
 
-/// What an instance would boot, best first: the releases that a host has to look at.
+/// What an instance would boot on the host `host`, best first: the releases that it has to look at.
 pub fn candidates(
     policy: &Policy,
     instance: NewInstance<'_>,
+    host: Option<&str>,
     current: Option<&ReleaseId>,
 ) -> Vec<(Reason, ReleaseId)> {
     if let Some(requested) = instance.requested {
@@ -231,7 +289,7 @@ pub fn candidates(
     let canary = policy
         .canary
         .as_ref()
-        .filter(|canary| in_cohort(canary, instance.id));
+        .filter(|canary| is_in_line(canary, host) && in_cohort(canary, instance.id));
     [
         (Reason::Pinned, pin),
         (Reason::Canary, canary.map(|canary| &canary.release)),
@@ -250,12 +308,15 @@ pub fn select_release(
     host: &OnHost,
 ) -> Result<Selection, NoRelease> {
     let mut passed_over: Vec<PassedOver> = Vec::new();
-    for (reason, release) in candidates(policy, instance, host.current.as_ref()) {
+    for (reason, release) in candidates(policy, instance, host.id.as_deref(), host.current.as_ref()) {
         // Named twice, it is no better the second time.
-        if passed_over.iter().any(|passed| passed.release == release) {
+        if passed_over
+            .iter()
+            .any(|passed| passed.release == release && passed.obstacle.is_of_release())
+        {
             continue;
         }
-        match obstacle(policy, host, &release) {
+        match obstacle(policy, host, reason, &release) {
             None => {
                 return Ok(Selection {
                     release,
@@ -279,15 +340,39 @@ pub fn select_release(
     }
 }
 
-fn obstacle(policy: &Policy, host: &OnHost, release: &ReleaseId) -> Option<Obstacle> {
+fn obstacle(policy: &Policy, host: &OnHost, reason: Reason, release: &ReleaseId) -> Option<Obstacle> {
     if policy.blocked.contains(release) {
         return Some(Obstacle::Blocked);
     }
     match host.installed.get(release) {
         None => Some(Obstacle::Absent),
         Some(Standing::Refused(why)) => Some(Obstacle::Refused(why.clone())),
-        Some(Standing::Bootable) => None,
+        Some(Standing::Bootable) => match reason {
+            Reason::Canary => policy
+                .canary
+                .as_ref()
+                .and_then(|canary| exhausted(canary, &host.begun)),
+            Reason::Requested | Reason::Pinned | Reason::Default | Reason::Current => None,
+        },
     }
+}
+
+/// Why a canary is not taken once more on a host where `begun` is known of it.
+fn exhausted(canary: &Canary, begun: &Begun) -> Option<Obstacle> {
+    let bound = canary.bound?;
+    match begun {
+        Begun::Boots(boots) if *boots < bound.boots_each => None,
+        Begun::Boots(_) => Some(Obstacle::UsedUp(bound.boots_each)),
+        Begun::Uncountable(why) => Some(Obstacle::Uncountable(why.clone())),
+    }
+}
+
+/// Whether a host is among those that boot the canary.
+pub fn is_in_line(canary: &Canary, host: Option<&str>) -> bool {
+    let Some(below) = canary.bound.and_then(|bound| bound.hosts_below) else {
+        return true;
+    };
+    host.is_some_and(|host| cohort::place(&canary.release, host) < below)
 }
 
 /// Whether an instance is in the canary's cohort. By a hash of both: each canary draws its instances anew, and one that

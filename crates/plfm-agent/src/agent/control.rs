@@ -1,7 +1,7 @@
 //! The link to the control plane, as the rest of the agent sees it.
 //!
 //! ```text
-//! enrolment ──> link ──heartbeats, targets──> applied target ──> selection (each boot)
+//! enrolment ──> link ──heartbeats, targets──> applied target ──> selection (each boot) ──> begun (a canary's boots)
 //! (identity)     ^                                   └─────────> fetches ──> cache
 //!                └── reports <── boots' records
 //! ```
@@ -13,6 +13,7 @@
 //! rises, across restarts too.
 
 mod apply;
+mod begun;
 mod enroll;
 mod fetches;
 mod https;
@@ -34,7 +35,7 @@ use jiff::Timestamp;
 use plfm_api::control::{Generation, HostId, Target};
 use plfm_api::{ControlLink, ControlProblem, Instance};
 use plfm_release::{ReleaseId, Sha256Digest};
-use plfm_rollout::selection::Policy;
+use plfm_rollout::selection::{Begun, Policy, Reason};
 use plfm_rollout::window::{Window, WindowState, window_at};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,8 @@ use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use self::apply::Offer;
+pub use self::begun::BeginError;
+use self::begun::BegunBoots;
 use self::fetches::Failures;
 use self::identity::ControlDir;
 use self::journal::Boot;
@@ -72,6 +75,7 @@ pub struct Control {
     told: Told,
     dir: ControlDir,
     reports: Reports<FileShelf>,
+    begun: BegunBoots,
     wake: Arc<Wake>,
     /// There may be something to fetch.
     fetch_wake: Notify,
@@ -190,10 +194,13 @@ impl Control {
             info!(generation = %applied.target.generation, "going by the control plane's last target");
             state.go_by(applied);
         }
+        let begun = BegunBoots::open(&path, state.generation())
+            .with_context(|| format!("cannot use {} in {}", begun::FILE, path.display()))?;
         Ok(Some(Arc::new(Self {
             told,
             dir: ControlDir::new(path),
             reports,
+            begun,
             wake: Arc::default(),
             fetch_wake: Notify::new(),
             state: Mutex::new(state),
@@ -208,6 +215,33 @@ impl Control {
     /// How instances boot.
     pub fn policy(&self) -> Policy {
         self.state().policy.clone()
+    }
+
+    /// What the control plane calls this host, and how many boots of `policy`'s canary were begun on it.
+    pub fn standing(&self, policy: &Policy) -> (Option<String>, Begun) {
+        let canary = policy.canary.as_ref();
+        let begun = canary.and_then(|canary| Some(self.begun.begun(&canary.release, canary.bound?)));
+        let host = self.state().host.as_ref().map(|host| host.as_str().to_owned());
+        (host, begun.unwrap_or_default())
+    }
+
+    /// Begins a boot of `policy`'s canary: it is counted, on disk, where the canary has a bound. Blocking.
+    pub fn begin_canary(&self, policy: &Policy) -> Result<(), BeginError> {
+        let Some(canary) = &policy.canary else {
+            return Ok(());
+        };
+        match canary.bound {
+            Some(bound) => self.begun.begin(&canary.release, bound),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a rollout is under way, as far as the target shows it: then somebody waits for what boots here say.
+    pub fn is_watched(&self) -> bool {
+        let state = self.state();
+        state
+            .target()
+            .is_some_and(|target| target.canary.is_some() || !target.prefetch.is_empty())
     }
 
     /// Whether the host takes no new instances.
@@ -237,18 +271,7 @@ impl Control {
     pub fn count_boots<'a>(&self, records: impl IntoIterator<Item = &'a Instance>) {
         let boots: Vec<Boot> = records.into_iter().filter_map(boot_of).collect();
         match self.reports.count(&boots) {
-            Ok(true) => {
-                let canary = self
-                    .state()
-                    .policy
-                    .canary
-                    .as_ref()
-                    .map(|canary| canary.release.clone());
-                if boots.iter().any(|boot| Some(&boot.release) == canary.as_ref()) {
-                    self.wake.urgent.notify_one();
-                }
-            }
-            Ok(false) => {}
+            Ok(noted) => self.wake.noted(noted),
             Err(error) => {
                 error!("a boot cannot be noted for the control plane yet: {error}");
                 self.wake.soon.notify_one();
@@ -431,6 +454,7 @@ fn boot_of(record: &Instance) -> Option<Boot> {
         began_at: record.created_at,
         outcome: report.outcome,
         ready_ms: report.ready_ms(),
+        is_canary: record.release_reason == Reason::Canary.as_str(),
     })
 }
 

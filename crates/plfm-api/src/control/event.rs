@@ -27,7 +27,7 @@ pub struct Actor {
 pub struct Event {
     /// Its place among all, from 1, without gaps.
     pub position: u64,
-    /// What it is about: `fleet`, `release/<id>`, `host/<id>`, `token/<id>` or `enrollment-token/<id>`.
+    /// What it is about: `fleet`, `rollout/<id>`, `release/<id>`, `host/<id>`, `token/<id>` or `enrollment-token/<id>`.
     pub aggregate: String,
     /// Its place among those about the same, from 1, without gaps.
     pub sequence: u64,

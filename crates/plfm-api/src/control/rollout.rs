@@ -352,7 +352,8 @@ pub struct RolloutMoment {
     /// When.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub at: Timestamp,
-    /// What: `started`, `distributed`, `widened`, `advanced`, `promoted`, `settled`, `paused`, `resumed`, `condemned`, `aborted`.
+    /// What: `started`, `distributed`, `widened`, `advanced`, `promoted`, `settled`, `paused`, `resumed`, `condemned`,
+    /// `aborted`, `retold` (hosts are told something else, because of which hosts and releases there are).
     pub kind: String,
     /// Why.
     pub why: String,

@@ -7,7 +7,7 @@ use plfm_api::control::HostId;
 use plfm_release::Protocol;
 
 use super::{Control, ControlError};
-use crate::fleet::{Command, Context, FleetState, Lacking, VersionGroup};
+use crate::fleet::{Command, Context, FleetState, Lacking, Sight, VersionGroup};
 use crate::store::HostVersions;
 
 /// Hosts that are named as examples.
@@ -35,8 +35,12 @@ impl Control {
         now: Timestamp,
     ) -> Result<Context, ControlError> {
         let mut context = Context::at(now);
+        context.sight = self.sight_for(fleet, command, now).await?;
         // Only what is about to be booted everywhere is asked of the hosts.
-        if !matches!(command, Command::SetDefault(_) | Command::Rollback(_)) {
+        if !matches!(
+            command,
+            Command::SetDefault(_) | Command::Rollback(_) | Command::StartRollout { .. }
+        ) {
             return Ok(context);
         }
         context.versions = self.versions(fleet, now).await?;
@@ -52,6 +56,31 @@ impl Control {
             });
         }
         Ok(context)
+    }
+
+    /// The hosts as a rollout needs them, for commands about one.
+    async fn sight_for(
+        &self,
+        fleet: &FleetState,
+        command: &Command,
+        now: Timestamp,
+    ) -> Result<Sight, ControlError> {
+        let under_way = fleet.rollout_under_way().map(|rollout| &rollout.at.candidate);
+        let candidate = match command {
+            Command::StartRollout { request, .. } => match fleet.resolve(&request.release) {
+                Ok((release, _)) => release,
+                Err(_) => return Ok(Sight::default()),
+            },
+            Command::ChangeRollout { .. } | Command::Rollback(_) => match under_way {
+                Some(candidate) => candidate,
+                None => return Ok(Sight::default()),
+            },
+            _ => return Ok(Sight::default()),
+        };
+        Ok(Sight {
+            places: self.places(fleet, candidate, now).await?,
+            ..self.sight(fleet, candidate, now).await?
+        })
     }
 
     /// The active hosts by what they can run. Those that did not say yet are not among them.

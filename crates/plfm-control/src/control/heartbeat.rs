@@ -1,7 +1,10 @@
 //! A heartbeat: checked, kept, answered.
 
 use jiff::{SignedDuration, Timestamp};
-use plfm_api::control::{Heartbeat, HeartbeatAnswer, HostId, HostStatus, OUTCOMES_MAX, OutcomeCount};
+use plfm_api::BootOutcome;
+use plfm_api::control::{
+    Heartbeat, HeartbeatAnswer, HostId, HostStatus, OUTCOMES_MAX, OutcomeCount, READY_BUCKETS,
+};
 
 use super::{Control, ControlError, pace};
 use crate::fleet::HostStanding;
@@ -140,6 +143,33 @@ fn check_outcome(outcome: &OutcomeCount) -> Result<(), String> {
     let believed = READY_MS_MAX.saturating_mul(outcome.count.into());
     if outcome.ready_ms_max > READY_MS_MAX || outcome.ready_ms_total > believed {
         return Err("a boot does not take longer than a day".to_owned());
+    }
+    check_buckets(outcome)
+}
+
+fn check_buckets(outcome: &OutcomeCount) -> Result<(), String> {
+    let buckets = &outcome.ready_ms_buckets;
+    if buckets.is_empty() {
+        return Ok(());
+    }
+    if outcome.outcome != BootOutcome::Ready {
+        return Err("only boots that became ready have a time to ready".to_owned());
+    }
+    let is_in_order = buckets.is_sorted_by(|(a, _), (b, _)| a < b);
+    let is_known = buckets
+        .iter()
+        .all(|(bucket, count)| *bucket < READY_BUCKETS && *count > 0);
+    if !is_in_order || !is_known {
+        return Err(format!(
+            "ready_ms_buckets are in order, each once, none empty, all below {READY_BUCKETS}"
+        ));
+    }
+    let sum: u64 = buckets.iter().map(|(_, count)| u64::from(*count)).sum();
+    if sum != u64::from(outcome.count) {
+        return Err(format!(
+            "ready_ms_buckets have {sum} boots, and the outcome {}",
+            outcome.count
+        ));
     }
     Ok(())
 }

@@ -118,12 +118,7 @@ pub(crate) fn state(fleet: &FleetState, release: &ReleaseId, record: &ReleaseRec
     if let Some(reason) = record.rolled_back.clone() {
         return KernelState::RolledBack { reason };
     }
-    if let Some(canary) = fleet
-        .policy()
-        .canary
-        .as_ref()
-        .filter(|canary| canary.release == *release)
-    {
+    if let Some(canary) = fleet.canary().filter(|canary| canary.release == *release) {
         return KernelState::Canary {
             weight: canary.weight,
         };

@@ -162,7 +162,14 @@ pub(super) struct Rollbacks {
 
 impl Rollbacks {
     fn count(&self, event: &Event) {
-        if event.kind == "rolled_back" {
+        let is_rollback = match event.kind.as_str() {
+            "rolled_back" => true,
+            "rollout_moved" => {
+                event.detail.get("event").and_then(|event| event.as_str()) == Some("condemned")
+            }
+            _ => false,
+        };
+        if is_rollback {
             let by = if event.actor.kind == "system" {
                 &self.system
             } else {

@@ -52,12 +52,13 @@ impl FleetState {
             position: event.position,
             what,
         };
-        self.take(fact, event.at).map_err(inconsistent)?;
+        self.take(fact, event).map_err(inconsistent)?;
         self.position = event.position;
         Ok(())
     }
 
-    fn take(&mut self, fact: Fact, at: Timestamp) -> Result<(), String> {
+    fn take(&mut self, fact: Fact, event: &Event) -> Result<(), String> {
+        let at = event.at;
         match fact {
             Fact::DefaultSet {
                 generation, release, ..
@@ -79,11 +80,8 @@ impl FleetState {
                 self.release_mut(&from)?;
                 self.raise(generation)?;
                 self.release_mut(&from)?.rolled_back = Some(reason.unwrap_or_else(|| NO_REASON.to_owned()));
-                self.defaults.push(Was {
-                    generation,
-                    release,
-                    at,
-                });
+                self.rolled_back_at = Some(at);
+                self.push_default(release, at);
             }
             Fact::PolicySet {
                 generation, policy, ..
@@ -130,6 +128,8 @@ impl FleetState {
                 generation.map_or(Ok(()), |generation| self.raise(generation))?;
                 self.release_mut(&release)?.withdrawn = Some(reason);
             }
+            Fact::RolloutStarted(started) => self.take_start(started, event)?,
+            Fact::RolloutMoved(step) => self.take_step(step, event)?,
             Fact::HostEnrolled {
                 host,
                 name,
@@ -213,7 +213,7 @@ impl FleetState {
         Ok(())
     }
 
-    fn raise(&mut self, generation: Generation) -> Result<(), String> {
+    pub(super) fn raise(&mut self, generation: Generation) -> Result<(), String> {
         if generation.0 != self.generation.0 + 1 {
             return Err(format!(
                 "generation {generation} does not follow {}",
@@ -245,7 +245,7 @@ impl FleetState {
         }
     }
 
-    fn release_mut(&mut self, release: &ReleaseId) -> Result<&mut ReleaseRecord, String> {
+    pub(super) fn release_mut(&mut self, release: &ReleaseId) -> Result<&mut ReleaseRecord, String> {
         self.releases
             .get_mut(release)
             .ok_or_else(|| format!("release {release} was never found"))

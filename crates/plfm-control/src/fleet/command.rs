@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use plfm_api::control::{
-    BlockRelease, Generation, HostId, Role, Rollback, SetDefault, SetPolicy, UnblockRelease,
+    BlockRelease, ChangeRollout, Generation, HostId, Role, Rollback, SetDefault, SetPolicy, StartRollout,
+    UnblockRelease,
 };
 use plfm_release::{Architecture, Protocol, ReleaseId, Sha256Digest};
 
-use super::FoundRelease;
+use super::{EngineDecision, FoundRelease, RolloutChange, Sight};
 
 /// A host that wants to belong to the fleet, whose request's signature was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,18 @@ pub enum Command {
     Block(BlockRelease),
     Unblock(UnblockRelease),
     SetPolicy(SetPolicy),
+    /// `id` is what it gets.
+    StartRollout {
+        id: String,
+        request: Box<StartRollout>,
+    },
+    ChangeRollout {
+        id: String,
+        change: RolloutChange,
+        request: ChangeRollout,
+    },
+    /// What was decided about the rollout under way.
+    CarryOut(Box<EngineDecision>),
     /// Hosts go by a later generation than the log has, which was restored from a backup.
     RaiseGeneration {
         to: Generation,
@@ -131,6 +144,8 @@ pub struct Context {
     pub versions: Vec<VersionGroup>,
     /// Who lacks the release that the command turned out to be about; see [`Refusal::NeedsLacking`](super::Refusal).
     pub lacking: Option<Lacking>,
+    /// The hosts, for commands about a rollout.
+    pub sight: Sight,
 }
 
 impl Context {
@@ -140,6 +155,7 @@ impl Context {
             now,
             versions: Vec::new(),
             lacking: None,
+            sight: Sight::default(),
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Decision {
     pub release: Option<ReleaseId>,
     /// What it replaces.
     pub previous_release: Option<ReleaseId>,
+    /// The rollout that it is about.
+    pub rollout: Option<String>,
     /// Why that one, if the choice was not the operator's.
     pub why: Option<String>,
     /// What an operator should know.
@@ -62,7 +64,7 @@ impl Decision {
             previous_generation: before,
             event: event.filter(|_| changed),
             release: self.release,
-            rollout: None,
+            rollout: self.rollout,
             previous_release: self.previous_release,
             why: self.why,
             warnings: self.warnings,
@@ -85,6 +87,11 @@ impl FleetState {
             Command::Block(request) => self.block(request),
             Command::Unblock(request) => self.unblock(request),
             Command::SetPolicy(request) => self.set_policy(request),
+            Command::StartRollout { id, request } => self.start_rollout(id, request, context),
+            Command::ChangeRollout { id, change, request } => {
+                self.change_rollout(id, *change, request, context)
+            }
+            Command::CarryOut(made) => self.carry_out(made),
             Command::RaiseGeneration { to, reason } => self.raise_generation(*to, reason),
             Command::FindRelease(found) => Ok(self.find_release(found)),
             Command::WithdrawRelease { release, reason } => self.withdraw_release(release, reason),

@@ -1,10 +1,12 @@
 //! What can happen, as it is in the log.
 
 use jiff::Timestamp;
-use plfm_api::control::{Event, Generation, HostId, Policy, Role};
+use plfm_api::control::{Event, Generation, HostId, Policy, Role, RolloutPlan};
 use plfm_release::{Architecture, Compatibility, KeyId, Protocol, ReleaseId, Sha256Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+use super::rollouts::{Orders, RolloutStep};
 
 /// A release that the registry lists, as its verified manifest describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,30 @@ pub struct FoundRelease {
     pub manifest_sha256: Sha256Digest,
     /// The key that signed it.
     pub key_id: KeyId,
+}
+
+/// A rollout that begins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Started {
+    /// Its id, a ULID.
+    pub rollout: String,
+    /// The generation from then on.
+    pub generation: Generation,
+    /// What is rolled out.
+    pub release: ReleaseId,
+    /// What is the default until then.
+    pub baseline: ReleaseId,
+    /// The whole plan.
+    pub plan: RolloutPlan,
+    /// Boots of one host that count in a round.
+    pub votes: u32,
+    /// What hosts are told.
+    pub orders: Orders,
+    /// Why, in words.
+    pub why: String,
+    /// What an operator should know beside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// One thing that happened.
@@ -78,6 +104,10 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         generation: Option<Generation>,
     },
+    /// A release begins to go out in waves.
+    RolloutStarted(Started),
+    /// Something happened to the rollout under way.
+    RolloutMoved(RolloutStep),
     /// A host belongs to the fleet.
     HostEnrolled {
         host: HostId,
@@ -167,6 +197,10 @@ impl Fact {
             | Self::ReleaseWithdrawn { release, .. } => {
                 format!("release/{release}")
             }
+            Self::RolloutStarted(Started { rollout, .. })
+            | Self::RolloutMoved(RolloutStep { rollout, .. }) => {
+                format!("rollout/{rollout}")
+            }
             Self::HostEnrolled { host, .. }
             | Self::CertificateIssued { host, .. }
             | Self::HostDrained { host, .. }
@@ -187,7 +221,9 @@ impl Fact {
             | Self::PolicySet { generation, .. }
             | Self::ReleaseBlocked { generation, .. }
             | Self::ReleaseUnblocked { generation, .. }
-            | Self::GenerationRaised { generation, .. } => Some(*generation),
+            | Self::GenerationRaised { generation, .. }
+            | Self::RolloutStarted(Started { generation, .. }) => Some(*generation),
+            Self::RolloutMoved(RolloutStep { generation, .. }) => *generation,
             Self::ReleaseFound { generation, .. } | Self::ReleaseWithdrawn { generation, .. } => *generation,
             Self::HostEnrolled { .. }
             | Self::CertificateIssued { .. }

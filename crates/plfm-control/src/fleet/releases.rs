@@ -42,7 +42,7 @@ impl FleetState {
         }
     }
 
-    fn check_bootable(&self, release: &ReleaseId, record: &ReleaseRecord) -> Result<(), Refusal> {
+    pub(super) fn check_bootable(&self, release: &ReleaseId, record: &ReleaseRecord) -> Result<(), Refusal> {
         if let Some(reason) = &record.blocked {
             let detail = format!("{release} is blocked: {reason}");
             return Err(Refusal::conflict("release_blocked", detail).hint(format!(
@@ -59,6 +59,7 @@ impl FleetState {
 
     pub(super) fn set_default(&self, request: &SetDefault, context: &Context) -> Result<Decision, Refusal> {
         self.check_generation(request.expected_generation)?;
+        self.check_no_rollout()?;
         let (release, record) = self.resolve(&request.release)?;
         self.check_bootable(release, record)?;
         if let Some(reason) = &record.rolled_back {
@@ -133,6 +134,11 @@ impl FleetState {
                 }
                 Ok((release.clone(), "an operator named it".to_owned()))
             }
+            // The release on trial is not the default yet: what is goes on.
+            None if self.candidate_on_trial().is_some() => {
+                let why = format!("the default, which {current} is until the rollout promotes another");
+                Ok((current.clone(), why))
+            }
             None => match self.known_good() {
                 Some(was) => {
                     let why = format!(
@@ -161,7 +167,11 @@ impl FleetState {
             );
         };
         let (release, why) = self.rollback_target(request, current)?;
-        if release == *current {
+        let from = match self.candidate_on_trial() {
+            Some(candidate) if release == *current => candidate,
+            Some(_) | None => current,
+        };
+        if release == *from || (release == *current && from == current) {
             return Ok(Decision {
                 release: Some(release.clone()),
                 ..Decision::unchanged(format!("{release} is the default already"))
@@ -174,24 +184,30 @@ impl FleetState {
                  --despite-missing-hosts: those boot what they have until they fetched it",
             ));
         }
+        let ended = self.end_rollout(context)?;
+        // The rollout's end is the first of two changes, if it is one.
+        let raised = ended.as_ref().and_then(|step| step.generation);
         let fact = Fact::RolledBack {
-            generation: self.next_generation(),
+            generation: raised.map_or_else(|| self.next_generation(), |raised| Generation(raised.0 + 1)),
             release: release.clone(),
-            from: current.clone(),
+            from: from.clone(),
             why: why.clone(),
             reason: request.reason.clone(),
         };
         let warnings = (lacking.hosts > 0).then(|| told_lacking(lacking));
-        let undo =
-            format!("plfm admin kernels unblock {current} && plfm admin kernels set-default {current}");
+        let undo = format!("plfm admin kernels unblock {from} && plfm admin kernels set-default {from}");
+        let rollout = ended.as_ref().map(|step| step.rollout.clone());
+        let facts = ended.map(Fact::RolloutMoved).into_iter().chain([fact]).collect();
         Ok(Decision {
+            facts,
+            summary: format!("rolled back to {release}"),
             release: Some(release.clone()),
-            previous_release: Some(current.clone()),
+            previous_release: Some(from.clone()),
+            rollout,
             why: Some(why),
             warnings: warnings.into_iter().collect(),
             undo: Some(undo),
             watch: Some("plfm admin fleet".to_owned()),
-            ..Decision::of(fact, format!("rolled back to {release}"))
         })
     }
 
@@ -274,6 +290,12 @@ impl FleetState {
     fn check_policy(&self, policy: &Policy) -> Result<(), Refusal> {
         let invalid = |detail: String| Refusal::invalid("policy_invalid", detail);
         if let Some(canary) = &policy.canary {
+            self.check_no_rollout()?;
+            if canary.cohort.is_some() {
+                return Err(invalid(
+                    "a cohort is a rollout's: a policy's canary is a share of all".to_owned(),
+                ));
+            }
             if canary.weight > WEIGHT_MAX {
                 return Err(invalid(format!(
                     "the canary's weight {} is more than {WEIGHT_MAX}, which is everything",
@@ -353,7 +375,9 @@ impl FleetState {
     /// The next generation, if hosts are or were told of the release: its coming or going may change what they are told.
     fn raised_by(&self, release: &ReleaseId) -> Option<Generation> {
         let was_default = self.defaults.iter().any(|was| was.release == *release);
-        (was_default || self.policy.names(release)).then(|| self.next_generation())
+        let orders = self.rollout_under_way().map(|rollout| &rollout.orders);
+        let is_told = orders.is_some_and(|orders| orders.names(release));
+        (was_default || is_told || self.policy.names(release)).then(|| self.next_generation())
     }
 
     /// The release whose absence on hosts decides about a command, if there is one.
@@ -418,18 +442,18 @@ fn told_lacking(lacking: &Lacking) -> String {
 
 /// Active hosts that could not run a release.
 #[derive(Default)]
-struct Unable {
-    hosts: u64,
+pub(super) struct Unable {
+    pub(super) hosts: u64,
     told: Vec<String>,
 }
 
 impl Unable {
-    fn told(&self) -> String {
+    pub(super) fn told(&self) -> String {
         format!("{} active hosts: {}", self.hosts, self.told.join("; "))
     }
 }
 
-fn unable(found: &FoundRelease, context: &Context) -> Unable {
+pub(super) fn unable(found: &FoundRelease, context: &Context) -> Unable {
     let mut unable = Unable::default();
     for group in &context.versions {
         let Some(why) = found.why_not(group) else { continue };

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use plfm_api::control::{Generation, HostId, Policy, Role, Target, TokenState};
+use plfm_api::control::{Canary, Generation, HostId, Policy, Role, Target, TokenState};
 use plfm_release::{Architecture, ReleaseId, Sha256Digest};
 use serde::Serialize;
 
-use super::FoundRelease;
+use super::{FoundRelease, RolloutRecord};
 
 /// A release that was found once.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -134,6 +134,10 @@ pub struct FleetState {
     /// What was the default, oldest first; the last one is.
     pub(super) defaults: Vec<Was>,
     pub(super) releases: BTreeMap<ReleaseId, ReleaseRecord>,
+    /// Oldest first.
+    pub(super) rollouts: Vec<RolloutRecord>,
+    /// When the fleet was last taken back from any release.
+    pub(super) rolled_back_at: Option<Timestamp>,
     pub(super) hosts: BTreeMap<HostId, HostRecord>,
     pub(super) tokens: BTreeMap<String, TokenRecord>,
     pub(super) enrollment_tokens: BTreeMap<String, EnrollmentTokenRecord>,
@@ -205,31 +209,48 @@ impl FleetState {
         })
     }
 
+    /// A release that some new instances boot: the rollout's, or the policy's where there is no rollout.
+    pub fn canary(&self) -> Option<&Canary> {
+        match self.rollout_under_way() {
+            Some(rollout) => rollout.orders.canary.as_ref(),
+            None => self.policy.canary.as_ref(),
+        }
+    }
+
     /// What hosts are told.
     pub fn target(&self) -> Target {
         let bootable = |release: &ReleaseId| self.is_bootable(release);
         let policy = &self.policy;
+        let orders = self.rollout_under_way().map(|rollout| &rollout.orders);
+        let default = match orders {
+            Some(orders) => orders.default.clone(),
+            None => self.default_release().cloned(),
+        };
+        let is_blocked = |release: &ReleaseId| {
+            self.releases
+                .get(release)
+                .is_some_and(|record| record.blocked.is_some())
+        };
+        let prefetch = policy
+            .prefetch
+            .iter()
+            .chain(orders.and_then(|orders| orders.prefetch.as_ref()));
         let blocked = self
             .releases
             .iter()
             .filter(|(_, record)| record.blocked.is_some());
         Target {
             generation: self.generation,
-            default: self.default_release().cloned(),
+            default: default.filter(|release| !is_blocked(release)),
             previous: self.known_good().map(|was| was.release.clone()),
-            canary: policy.canary.clone().filter(|canary| bootable(&canary.release)),
+            canary: self.canary().filter(|canary| bootable(&canary.release)).cloned(),
             pins: policy
                 .pins
                 .clone()
                 .into_iter()
                 .filter(|(_, release)| bootable(release))
                 .collect(),
-            prefetch: policy
-                .prefetch
-                .iter()
-                .filter(|release| bootable(release))
-                .cloned()
-                .collect(),
+            prefetch: prefetch.filter(|release| bootable(release)).cloned().collect(),
             blocked: blocked.map(|(release, _)| release.clone()).collect(),
             window: policy.window.clone(),
         }

@@ -9,7 +9,7 @@ use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{ApiError, App, fleet_hosts, hosts, operators, request, tokens};
+use super::{ApiError, App, fleet_hosts, hosts, operators, request, rollouts, tokens};
 
 fn described() -> OpenApiRouter<App> {
     let info = InfoBuilder::new()
@@ -52,6 +52,12 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(fleet_hosts::drain))
         .routes(routes!(fleet_hosts::undrain))
         .routes(routes!(fleet_hosts::revoke))
+        .routes(routes!(rollouts::rollouts, rollouts::start_rollout))
+        .routes(routes!(rollouts::rollout))
+        .routes(routes!(rollouts::pause_rollout))
+        .routes(routes!(rollouts::resume_rollout))
+        .routes(routes!(rollouts::abort_rollout))
+        .routes(routes!(rollouts::promote_rollout))
         .routes(routes!(operators::events))
         .routes(routes!(operators::policy, operators::set_policy))
         .routes(routes!(tokens::tokens, tokens::create_token))

@@ -1,6 +1,6 @@
 //! Pages as the API's document names them: [`plfm_api::control::Page`] of each kind.
 
-use plfm_api::control::{EnrollmentToken, FleetHost, Kernel, Token};
+use plfm_api::control::{EnrollmentToken, FleetHost, Kernel, Rollout, Token};
 use utoipa::ToSchema;
 
 macro_rules! page {
@@ -19,5 +19,6 @@ macro_rules! page {
 
 page!(KernelPage, Kernel);
 page!(FleetHostPage, FleetHost);
+page!(RolloutPage, Rollout);
 page!(TokenPage, Token);
 page!(EnrollmentTokenPage, EnrollmentToken);

@@ -213,18 +213,9 @@ impl Store {
 }
 
 fn versions_of(row: &Row) -> Result<HostVersions, StoreError> {
-    let platform = match (row.text_if_any(1)?, row.text_if_any(2)?) {
-        (Some(arch), Some(protocols)) => {
-            let unreadable = |_| StoreError::corrupt(format!("platform {arch:?} {protocols:?}"));
-            let machine = serde_json::from_value(arch.clone().into()).map_err(unreadable)?;
-            let protocols = serde_json::from_str(&protocols).map_err(unreadable)?;
-            Some((machine, protocols))
-        }
-        _ => None,
-    };
     Ok(HostVersions {
         agent_version: row.parsed(0)?,
-        platform,
+        platform: super::rollout_hosts::platform_of(row)?,
         hosts: row.number(3)?,
         example: row.parsed(4)?,
     })

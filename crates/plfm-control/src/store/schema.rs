@@ -15,7 +15,10 @@ macro_rules! version {
 }
 
 /// What leads from each version to the next, from the empty database on.
-const VERSIONS: [Sql; 1] = [version!("0001_events_and_observations")];
+const VERSIONS: [Sql; 2] = [
+    version!("0001_events_and_observations"),
+    version!("0002_rollouts"),
+];
 
 /// Any number, as long as all control planes have the same: "plfmctl".
 const LOCK: i64 = 0x70_6c66_6d63_746c;

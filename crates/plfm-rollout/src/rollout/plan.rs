@@ -159,18 +159,44 @@ impl Plan {
     pub fn with(mut self, changes: Override) -> Result<Self, PlanError> {
         let Override {
             waves,
+            probe,
+            distributed_min,
+            distribution_wait_max,
+            holdback,
             threshold,
             margin,
+            sample_enough,
+            judged_after,
+            compared_with,
             hosts_min,
+            false_rollback_one_in,
+            false_pause_one_in,
+            agreed_one_in,
+            apart_max,
             slow,
             overdue,
+            cool_down,
+            way_back_present_min,
         } = changes;
         self.waves = waves.unwrap_or(self.waves);
+        self.probe = probe.unwrap_or(self.probe);
+        self.distributed_min = distributed_min.unwrap_or(self.distributed_min);
+        self.distribution_wait_max = distribution_wait_max.unwrap_or(self.distribution_wait_max);
+        self.holdback = holdback.unwrap_or(self.holdback);
         self.threshold = threshold.unwrap_or(self.threshold);
         self.margin = margin.unwrap_or(self.margin);
+        self.sample_enough = sample_enough.unwrap_or(self.sample_enough);
+        self.judged_after = judged_after.unwrap_or(self.judged_after);
+        self.compared_with = compared_with.unwrap_or(self.compared_with);
         self.hosts_min = hosts_min.unwrap_or(self.hosts_min);
+        self.false_rollback_one_in = false_rollback_one_in.unwrap_or(self.false_rollback_one_in);
+        self.false_pause_one_in = false_pause_one_in.unwrap_or(self.false_pause_one_in);
+        self.agreed_one_in = agreed_one_in.unwrap_or(self.agreed_one_in);
+        self.apart_max = apart_max.unwrap_or(self.apart_max);
         self.slow = slow.unwrap_or(self.slow);
         self.overdue = overdue.unwrap_or(self.overdue);
+        self.cool_down = cool_down.unwrap_or(self.cool_down);
+        self.way_back_present_min = way_back_present_min.unwrap_or(self.way_back_present_min);
         self.check()?;
         Ok(self)
     }
@@ -213,6 +239,10 @@ impl Plan {
         if self.hosts_min == 0 || self.sample_enough == 0 {
             return Err(PlanError::Sample);
         }
+        let rest = [self.distribution_wait_max, self.judged_after, self.cool_down];
+        if rest.iter().any(|time| time.is_negative() || *time > DURATION_MAX) {
+            return Err(PlanError::Times);
+        }
         if self.false_rollback_one_in < 100 || self.false_pause_one_in < 20 || self.agreed_one_in < 20 {
             return Err(PlanError::FalseAlarms);
         }
@@ -225,11 +255,24 @@ impl Plan {
 #[allow(missing_docs, reason = "members mean what they mean in the plan")]
 pub struct Override {
     pub waves: Option<Vec<Wave>>,
+    pub probe: Option<Vec<u32>>,
+    pub distributed_min: Option<u16>,
+    pub distribution_wait_max: Option<SignedDuration>,
+    pub holdback: Option<u16>,
     pub threshold: Option<u16>,
     pub margin: Option<u16>,
+    pub sample_enough: Option<u32>,
+    pub judged_after: Option<SignedDuration>,
+    pub compared_with: Option<u32>,
     pub hosts_min: Option<u32>,
+    pub false_rollback_one_in: Option<u32>,
+    pub false_pause_one_in: Option<u32>,
+    pub agreed_one_in: Option<u32>,
+    pub apart_max: Option<u16>,
     pub slow: Option<Slow>,
     pub overdue: Option<Overdue>,
+    pub cool_down: Option<SignedDuration>,
+    pub way_back_present_min: Option<u16>,
 }
 
 /// Why a plan makes no sense.
@@ -250,6 +293,9 @@ pub enum PlanError {
         /// Which one, from 1.
         wave: usize,
     },
+    /// A time that does not belong to a wave.
+    #[error("distribution, judging and cool-down take 31 days at most")]
+    Times,
     /// The probe's steps do not rise.
     #[error("the probe has {PROBE_MAX} steps at most, and each allows more boots than the one before")]
     Probe,
@@ -274,6 +320,7 @@ impl PlanError {
             Self::Waves { .. } => "plan_waves",
             Self::Shares => "plan_shares",
             Self::Durations { .. } => "plan_durations",
+            Self::Times => "plan_times",
             Self::Probe => "plan_probe",
             Self::Threshold => "plan_threshold",
             Self::Share => "plan_share",

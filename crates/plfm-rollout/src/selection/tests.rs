@@ -21,6 +21,7 @@ fn host(bootable: &[usize]) -> OnHost {
     OnHost {
         installed: bootable.iter().map(|n| (id(*n), Standing::Bootable)).collect(),
         current: bootable.first().map(|n| id(*n)),
+        ..OnHost::default()
     }
 }
 
@@ -28,6 +29,7 @@ fn all_canary(n: usize) -> Option<Canary> {
     Some(Canary {
         release: id(n),
         weight: WEIGHT_MAX,
+        bound: None,
     })
 }
 
@@ -151,6 +153,7 @@ fn cohorts_are_the_same_everywhere_and_forever() {
     let canary = |weight| Canary {
         release: id(1),
         weight,
+        bound: None,
     };
     let draws: Vec<u16> = ["01J0", "01J1", "01J2"]
         .iter()
@@ -173,6 +176,7 @@ fn the_canarys_share_is_its_weight() {
         let canary = Canary {
             release: id(n),
             weight,
+            bound: None,
         };
         let trials = 20_000_u32;
         let hits = (0..trials)
@@ -192,6 +196,7 @@ fn each_canary_draws_its_own_instances() {
         let canary = Canary {
             release: id(n),
             weight: 5_000,
+            bound: None,
         };
         (0..2_000)
             .map(|i| in_cohort(&canary, &format!("I{i}")))
@@ -202,6 +207,75 @@ fn each_canary_draws_its_own_instances() {
     assert!((800..1_200).contains(&same), "{same} of 2000 are the same");
 }
 
+fn bounded(boots_each: u32) -> Policy {
+    let bound = Bound {
+        hosts_below: None,
+        boots_each,
+        since: 1,
+    };
+    Policy {
+        default: Some(id(1)),
+        canary: all_canary(2).map(|canary| Canary {
+            bound: Some(bound),
+            ..canary
+        }),
+        ..Policy::default()
+    }
+}
+
+#[test]
+fn a_canary_whose_boots_are_used_up_is_passed_over_and_says_so() {
+    let begun = |begun| OnHost {
+        begun,
+        ..host(&[0, 1, 2])
+    };
+    let policy = bounded(4);
+    let words = |facts| {
+        select_release(&policy, instance("I"), &facts)
+            .unwrap()
+            .to_string()
+    };
+    assert_eq!(
+        chosen(&policy, instance("I"), &begun(Begun::Boots(3))),
+        (2, "canary")
+    );
+    assert_eq!(
+        words(begun(Begun::Boots(4))),
+        "canary 6.1.2-a+guestinit-1.0.0-a had the 4 boots that each host may begin: booted the default 6.1.1-a+guestinit-1.0.0-a"
+    );
+    let full = words(begun(Begun::Uncountable("no space".to_owned())));
+    assert!(
+        full.contains("one more boot cannot be counted (no space)"),
+        "{full}"
+    );
+}
+
+#[test]
+fn what_is_used_up_as_a_canary_is_still_taken_as_the_default() {
+    let policy = Policy {
+        default: Some(id(2)),
+        ..bounded(0)
+    };
+    assert_eq!(chosen(&policy, instance("I"), &host(&[0, 2])), (2, "default"));
+}
+
+#[test]
+fn what_a_person_asks_for_is_not_bounded() {
+    let mut policy = bounded(0);
+    policy.pins.insert("web".to_owned(), id(2));
+    let two = id(2);
+    let requested = NewInstance {
+        requested: Some(&two),
+        ..instance("I")
+    };
+    assert_eq!(chosen(&policy, requested, &host(&[0, 2])), (2, "requested"));
+    let named = NewInstance {
+        name: Some("web"),
+        ..instance("I")
+    };
+    assert_eq!(chosen(&policy, named, &host(&[0, 2])), (2, "pinned"));
+}
+
 const RELEASES: usize = 5;
 
 fn some_release() -> impl Strategy<Value = Option<ReleaseId>> {
@@ -209,14 +283,15 @@ fn some_release() -> impl Strategy<Value = Option<ReleaseId>> {
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
-    let canary = prop::option::of((0..RELEASES, 0..=WEIGHT_MAX));
+    let canary = prop::option::of((0..RELEASES, 0..=WEIGHT_MAX, prop::option::of(bounds())));
     let pins = prop::collection::btree_map("[ab]", (0..RELEASES).prop_map(id), 0..3);
     let blocked = prop::collection::btree_set((0..RELEASES).prop_map(id), 0..3);
     (some_release(), canary, pins, blocked).prop_map(|(default, canary, pins, blocked)| Policy {
         default,
-        canary: canary.map(|(n, weight)| Canary {
+        canary: canary.map(|(n, weight, bound)| Canary {
             release: id(n),
             weight,
+            bound,
         }),
         pins,
         blocked,
@@ -229,7 +304,25 @@ fn hosts() -> impl Strategy<Value = OnHost> {
         false => Standing::Refused("untrusted".to_owned()),
     });
     let installed = prop::collection::btree_map((0..RELEASES).prop_map(id), standing, 0..=RELEASES);
-    (installed, some_release()).prop_map(|(installed, current)| OnHost { installed, current })
+    let begun = prop_oneof![
+        4 => (0..6_u32).prop_map(Begun::Boots),
+        1 => Just(Begun::Uncountable("disk full".to_owned())),
+    ];
+    let host = prop::option::of("H[0-9]{1,3}");
+    (installed, some_release(), host, begun).prop_map(|(installed, current, id, begun)| OnHost {
+        installed,
+        current,
+        id,
+        begun,
+    })
+}
+
+fn bounds() -> impl Strategy<Value = Bound> {
+    (prop::option::of(any::<u32>()), 0..5_u32).prop_map(|(hosts_below, boots_each)| Bound {
+        hosts_below,
+        boots_each,
+        since: 1,
+    })
 }
 
 proptest! {
@@ -248,12 +341,12 @@ proptest! {
                     prop_assert_eq!(&selection.release, requested);
                 }
                 for passed in &selection.passed_over {
-                    prop_assert!(obstacle(&policy, &host, &passed.release).is_some());
+                    prop_assert!(obstacle(&policy, &host, passed.reason, &passed.release).is_some());
                 }
             }
             // Nothing that was named could have been taken.
-            Err(_) => for (_, release) in candidates(&policy, instance, host.current.as_ref()) {
-                prop_assert!(obstacle(&policy, &host, &release).is_some());
+            Err(_) => for (reason, release) in candidates(&policy, instance, host.id.as_deref(), host.current.as_ref()) {
+                prop_assert!(obstacle(&policy, &host, reason, &release).is_some());
             },
         }
     }
@@ -270,10 +363,51 @@ proptest! {
 
     #[test]
     fn a_higher_weight_only_adds_instances(who in "[0-9A-Z]{1,26}", a in 0..=WEIGHT_MAX, b in 0..=WEIGHT_MAX) {
-        let canary = |weight| Canary { release: id(1), weight };
+        let canary = |weight| Canary { release: id(1), weight, bound: None };
         let (low, high) = (a.min(b), a.max(b));
         prop_assert!(!in_cohort(&canary(low), &who) || in_cohort(&canary(high), &who));
         prop_assert!(!in_cohort(&canary(0), &who));
         prop_assert!(in_cohort(&canary(WEIGHT_MAX), &who));
+    }
+
+    /// Whatever is launched on whatever hosts: no host begins more than it may, and none outside the line begins any.
+    #[test]
+    fn no_more_boots_begin_than_hosts_times_boots_each(
+        bound in bounds(), weight in 0..=WEIGHT_MAX, launches in prop::collection::vec((0..6_usize, any::<u32>()), 0..80),
+    ) {
+        let canary = Canary { release: id(2), weight, bound: Some(bound) };
+        let policy = Policy { default: Some(id(1)), canary: Some(canary.clone()), ..Policy::default() };
+        let mut begun = [0_u32; 6];
+        for (at, instance_number) in launches {
+            let name = format!("H{at}");
+            let facts = OnHost { id: Some(name.clone()), begun: Begun::Boots(begun[at]), ..host(&[0, 1, 2]) };
+            let who = format!("I{instance_number}");
+            let selection = select_release(&policy, instance(&who), &facts).unwrap();
+            let is_canary = selection.reason == Reason::Canary;
+            let may = is_in_line(&canary, Some(&name)) && in_cohort(&canary, &who) && begun[at] < bound.boots_each;
+            prop_assert_eq!(is_canary, may);
+            prop_assert_eq!(selection.release, id(if is_canary { 2 } else { 1 }));
+            begun[at] += u32::from(is_canary);
+        }
+        for (at, boots) in begun.iter().enumerate() {
+            let allowed = if is_in_line(&canary, Some(&format!("H{at}"))) { bound.boots_each } else { 0 };
+            prop_assert!(*boots <= allowed);
+        }
+    }
+
+    #[test]
+    fn a_larger_cohort_contains_every_smaller_one(hosts in prop::collection::vec("[0-9A-Z]{1,26}", 0..40), a: u32, b: u32) {
+        let canary = |hosts_below| Canary {
+            release: id(1),
+            weight: WEIGHT_MAX,
+            bound: Some(Bound { hosts_below, boots_each: 1, since: 1 }),
+        };
+        let (small, large) = (canary(Some(a.min(b))), canary(Some(a.max(b))));
+        for host in &hosts {
+            prop_assert!(!is_in_line(&small, Some(host)) || is_in_line(&large, Some(host)));
+            prop_assert!(is_in_line(&canary(None), Some(host)));
+            prop_assert!(!is_in_line(&canary(Some(0)), Some(host)));
+        }
+        prop_assert!(!is_in_line(&large, None), "a host without an id has no place");
     }
 }

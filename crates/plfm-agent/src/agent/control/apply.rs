@@ -1,8 +1,8 @@
 //! What a target means for this host: pure.
 
-use plfm_api::control::{MaintenanceWindow, Target};
+use plfm_api::control::{CanaryCohort, MaintenanceWindow, Target};
 use plfm_release::ReleaseId;
-use plfm_rollout::selection::{Canary, Policy};
+use plfm_rollout::selection::{Bound, Canary, Policy};
 use plfm_rollout::window::{Window, WindowProblem, WindowText};
 
 use std::collections::BTreeSet;
@@ -38,9 +38,23 @@ pub fn policy(target: &Target) -> Policy {
         canary: target.canary.as_ref().map(|canary| Canary {
             release: canary.release.clone(),
             weight: canary.weight,
+            bound: canary.cohort.map(bound),
         }),
         pins: target.pins.clone(),
         blocked: target.blocked.clone(),
+    }
+}
+
+fn bound(cohort: CanaryCohort) -> Bound {
+    let CanaryCohort {
+        hosts_below,
+        boots_each,
+        since,
+    } = cohort;
+    Bound {
+        hosts_below,
+        boots_each,
+        since: since.0,
     }
 }
 

@@ -16,14 +16,17 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use plfm_api::BootOutcome;
-use plfm_api::control::{HostStatus, OUTCOMES_MAX, OutcomeCount};
+use plfm_api::control::{HostStatus, OUTCOMES_MAX, OutcomeCount, ready_bucket};
+use plfm_api::{BootOutcome, Counted};
 use plfm_release::ReleaseId;
 use serde::{Deserialize, Serialize};
 
 /// Tallies that wait, at most: some hours of a host that boots several releases each minute. What is more is tallied by
 /// the hour, then by the day: nothing is lost but the minute.
 pub const TALLIES_MAX: usize = 2_048;
+/// Buckets of times to ready in one heartbeat, at most: 17 bytes each, so that they, 256 tallies without them and a host's
+/// status are within the 256 KiB that a heartbeat may have. What is more waits for the next.
+pub const BUCKETS_MAX: usize = 6_000;
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -41,6 +44,18 @@ pub struct Boot {
     pub outcome: BootOutcome,
     /// From the VM's start to ready, in milliseconds.
     pub ready_ms: Option<u64>,
+    /// Whether it was begun as a canary's.
+    pub is_canary: bool,
+}
+
+impl Boot {
+    /// Whether it is told at once: a rollout waits for its canary's boots, and a failure may be why one is taken back.
+    pub fn is_urgent(&self) -> bool {
+        match self.outcome.counts() {
+            Counted::Failure => true,
+            Counted::Success | Counted::Not => self.is_canary,
+        }
+    }
 }
 
 /// What is sent under one number.
@@ -139,7 +154,11 @@ impl Journal {
             count: 1,
             ready_ms_total: ready_ms,
             ready_ms_max: ready_ms,
-            ready_ms_buckets: Vec::new(),
+            ready_ms_buckets: boot
+                .ready_ms
+                .map(|ms| (ready_bucket(ms), 1))
+                .into_iter()
+                .collect(),
         });
         for span in [HOUR, DAY] {
             if self.tallies.len() > TALLIES_MAX {
@@ -156,6 +175,7 @@ impl Journal {
                     one.count = one.count.saturating_add(tally.count);
                     one.ready_ms_total = one.ready_ms_total.saturating_add(tally.ready_ms_total);
                     one.ready_ms_max = one.ready_ms_max.max(tally.ready_ms_max);
+                    add_buckets(&mut one.ready_ms_buckets, &tally.ready_ms_buckets);
                 }
             }
             Err(place) => self.tallies.insert(place, tally),
@@ -175,7 +195,7 @@ impl Journal {
         if self.frozen.is_some() || (self.tallies.is_empty() && status.is_none()) {
             return false;
         }
-        let rest = self.tallies.split_off(self.tallies.len().min(OUTCOMES_MAX));
+        let rest = self.tallies.split_off(self.fit());
         let outcomes = std::mem::replace(&mut self.tallies, rest);
         self.sequence += 1;
         self.frozen = Some(News {
@@ -184,6 +204,16 @@ impl Journal {
             outcomes,
         });
         true
+    }
+
+    /// How many of the tallies go into one heartbeat: one at least, if there is one.
+    fn fit(&self) -> usize {
+        let mut buckets = 0;
+        let fitting = self.tallies.iter().take(OUTCOMES_MAX).take_while(|tally| {
+            buckets += tally.ready_ms_buckets.len();
+            buckets <= BUCKETS_MAX
+        });
+        fitting.count()
     }
 
     /// Takes an answer's number. What it acknowledges need not be written down at once: sent again, it changes nothing.
@@ -215,6 +245,20 @@ impl Journal {
 
 fn key(tally: &OutcomeCount) -> (Timestamp, &ReleaseId, BootOutcome) {
     (tally.window, &tally.release, tally.outcome)
+}
+
+/// Adds counts by bucket, both in the order of the buckets.
+fn add_buckets(to: &mut Vec<(u8, u32)>, from: &[(u8, u32)]) {
+    for (bucket, count) in from {
+        match to.binary_search_by_key(bucket, |(bucket, _)| *bucket) {
+            Ok(place) => {
+                if let Some((_, sum)) = to.get_mut(place) {
+                    *sum = sum.saturating_add(*count);
+                }
+            }
+            Err(place) => to.insert(place, (*bucket, *count)),
+        }
+    }
 }
 
 /// The beginning of the span that `at` is in.

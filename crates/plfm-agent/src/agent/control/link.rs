@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!            ┌── the interval that the last answer asked for
-//!  wait ─────┤── soon: the target changed, something to fetch          ──> heartbeat ──> answer ──┐
-//!   ^        └── at once: a canary's boot ended, or more news wait          │                    │
-//!   │                                                                       └─ none: backoff     │
-//!   └────────────────────────────────────────────────────────────────────────────────────────────┘
+//!            ├── soon: the target changed, something to fetch
+//!  wait ─────┤── within half a minute: a boot ended while a rollout is under way  ──> heartbeat ──> answer ──┐
+//!   ^        └── at once: a canary's boot ended, one failed, or more news wait          │                    │
+//!   │                                                                                   └─ none: backoff     │
+//!   └────────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! It knows neither HTTP nor the cache: the one is [`Transport`], the other [`Side`]. Dropped at any moment, nothing is
@@ -21,12 +22,14 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::journal::Acknowledged;
-use super::pace::{Backoff, interval, soon};
-use super::reports::{Bulletin, Reports, Shelf};
+use super::pace::{Backoff, interval, news, soon};
+use super::reports::{Bulletin, Noted, Reports, Shelf};
 use super::transport::{Standing, Transport, TransportError};
 
 /// Shortest time between two heartbeats, whatever happens.
 const URGENT_EVERY: Duration = Duration::from_secs(1);
+/// How long something urgent waits for more of its kind: boots that begin together fail together.
+const URGENT_TOGETHER: Duration = Duration::from_millis(200);
 /// Pause after an answer to the open question that changed nothing and came at once.
 const TARGET_PAUSE: Duration = Duration::from_secs(1);
 /// What a heartbeat may ask for, at most.
@@ -40,6 +43,8 @@ pub trait Side: Send + Sync {
     fn wants(&self) -> Vec<ReleaseId>;
     /// The generation that it goes by.
     fn generation(&self) -> Generation;
+    /// Whether a rollout is under way, and what boots here say is waited for.
+    fn is_watched(&self) -> bool;
     /// Goes by this target from now on. `false`: it is not applied.
     fn apply(&self, target: Target) -> impl Future<Output = bool> + Send;
     /// Takes the rest of an answer.
@@ -66,6 +71,19 @@ pub struct Wake {
     pub soon: Notify,
     /// At once, but not more often than once a second.
     pub urgent: Notify,
+    /// There are boots to tell that can wait: for half a minute while a rollout is under way, else for the interval.
+    pub news: Notify,
+}
+
+impl Wake {
+    /// Has what was noted told in time.
+    pub fn noted(&self, noted: Noted) {
+        match noted {
+            Noted::Urgent => self.urgent.notify_one(),
+            Noted::News => self.news.notify_one(),
+            Noted::Nothing => {}
+        }
+    }
 }
 
 /// One conversation.
@@ -126,7 +144,18 @@ impl<T: Transport, S: Side, D: Shelf> Link<'_, T, S, D> {
         loop {
             tokio::select! {
                 biased;
-                () = self.wake.urgent.notified() => next_at = next_at.min(began + URGENT_EVERY),
+                () = self.wake.urgent.notified() => {
+                    let at = (Instant::now() + URGENT_TOGETHER).max(began + URGENT_EVERY);
+                    if self.has_news().await {
+                        next_at = next_at.min(at);
+                    }
+                }
+                () = self.wake.news.notified() => {
+                    let at = Instant::now() + news(self.side.random());
+                    if self.side.is_watched() && self.has_news().await {
+                        next_at = next_at.min(at.max(began + URGENT_EVERY));
+                    }
+                }
                 () = self.wake.soon.notified() => {
                     let at = Instant::now() + soon(next_ms, self.side.random());
                     next_at = next_at.min(at.max(began + URGENT_EVERY));
@@ -134,6 +163,14 @@ impl<T: Transport, S: Side, D: Shelf> Link<'_, T, S, D> {
                 () = sleep_until(next_at) => return,
             }
         }
+    }
+
+    /// Whether there are boots to tell. Those that woke it may have gone with the heartbeat that was under way.
+    async fn has_news(&self) -> bool {
+        let reports = self.reports.clone();
+        blocking(move || Ok(reports.unreported() > 0))
+            .await
+            .unwrap_or(true)
     }
 
     async fn beat(&self, memory: &mut Memory) -> Beat {
@@ -222,6 +259,8 @@ impl<T: Transport, S: Side, D: Shelf> Link<'_, T, S, D> {
                     if self.side.apply(target).await {
                         backoff = Backoff::default();
                         self.wake.soon.notify_one();
+                        // What waited for the interval may be waited for now.
+                        self.wake.news.notify_one();
                     } else {
                         sleep(backoff.pause(self.side.random())).await;
                     }

@@ -8,6 +8,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// Bounds of what the control plane may ask for: a slip of it must neither flood it nor lose the host for a day.
 const INTERVAL_MIN: Duration = Duration::from_millis(200);
 const INTERVAL_MAX: Duration = Duration::from_secs(600);
+/// How long boots of the baseline may wait while they are compared with a canary's: a minute is judged 90 s after its end.
+const NEWS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Pauses that double while it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,11 @@ pub fn soon(told_ms: u64, random: u64) -> Duration {
     )
 }
 
+/// When news are told that a rollout's judgement waits for: within half a minute, and not by all hosts at once.
+pub fn news(random: u64) -> Duration {
+    NEWS_WITHIN - share(NEWS_WITHIN / 3, random)
+}
+
 /// Some of `whole`.
 fn share(whole: Duration, random: u64) -> Duration {
     let ms = u64::try_from(whole.as_millis()).unwrap_or(u64::MAX);
@@ -81,6 +88,7 @@ mod tests {
             let ten = interval(10_000, random);
             assert!((Duration::from_secs(9)..=Duration::from_secs(11)).contains(&ten));
             assert!(soon(10_000, random) <= Duration::from_millis(2_500));
+            assert!((Duration::from_secs(20)..=Duration::from_secs(30)).contains(&news(random)));
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::durable;
 
 /// The file, beside those of the host's identity.
 pub const FILE: &str = "reports.json";
-/// Largest file, in bytes: as many tallies as may wait, each below 300, and everything else.
-const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Largest file, in bytes: as many tallies as may wait, each below 3,100 with every bucket in use, and everything else.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Where a journal is written, whole or not at all. Blocking.
 pub trait Shelf: Send + Sync + 'static {
@@ -32,8 +32,20 @@ pub struct FileShelf {
 
 impl Shelf for FileShelf {
     fn store(&self, journal: &Journal) -> io::Result<()> {
-        durable::replace_json(&self.dir, FILE, journal)
+        // On one line: it is written after each boot, and spread out its buckets alone take four lines each.
+        durable::replace(&self.dir, FILE, &serde_json::to_vec(journal)?)
     }
+}
+
+/// What was noted, in the order of how much it matters when it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Noted {
+    /// Nothing that was not known.
+    Nothing,
+    /// Boots that can wait.
+    News,
+    /// Boots that somebody waits for.
+    Urgent,
 }
 
 /// What a heartbeat has of the journal.
@@ -126,19 +138,25 @@ impl<S: Shelf> Reports<S> {
         Ok(())
     }
 
-    /// Counts boots whose records are on disk. `true`: some were new. Where the write fails they are in memory, and with
+    /// Counts boots whose records are on disk, and says whether any was new. Where the write fails they are in memory, and with
     /// the next write on disk; an agent that ends before finds them in their records. Blocking.
-    pub fn count<'a>(&self, boots: impl IntoIterator<Item = &'a Boot>) -> io::Result<bool> {
+    pub fn count<'a>(&self, boots: impl IntoIterator<Item = &'a Boot>) -> io::Result<Noted> {
         let mut state = self.state();
-        let mut some_new = false;
+        let mut noted = Noted::Nothing;
         for boot in boots {
-            some_new |= state.journal.count(boot);
+            if state.journal.count(boot) {
+                noted = noted.max(if boot.is_urgent() {
+                    Noted::Urgent
+                } else {
+                    Noted::News
+                });
+            }
         }
-        if some_new {
+        if noted != Noted::Nothing {
             state.is_stored = false;
             self.store(&mut state)?;
         }
-        Ok(some_new)
+        Ok(noted)
     }
 
     /// What to send now: what is frozen, or what there is. On disk when this returns. Blocking.
@@ -224,6 +242,7 @@ mod tests {
             began_at: Timestamp::UNIX_EPOCH,
             outcome: BootOutcome::Ready,
             ready_ms: Some(5),
+            is_canary: false,
         }
     }
 
@@ -232,13 +251,36 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let open = || Reports::open(dir.path(), || BTreeSet::from(["old".to_owned()])).unwrap();
         let reports = open();
-        assert!(reports.count([&boot("a"), &boot("b"), &boot("old")]).unwrap());
+        let counted = reports.count([&boot("a"), &boot("b"), &boot("old")]);
+        assert_eq!(counted.unwrap(), Noted::News);
         let sent = reports.bulletin(None).unwrap();
         drop(reports);
         let again = open();
-        assert!(!again.count([&boot("a"), &boot("b")]).unwrap());
+        assert_eq!(again.count([&boot("a"), &boot("b")]).unwrap(), Noted::Nothing);
         assert_eq!(again.bulletin(None).unwrap(), sent);
         assert_eq!(again.unreported(), 2);
+    }
+
+    #[test]
+    fn a_canarys_boot_and_any_failure_are_urgent_and_nothing_else_is() {
+        let reports = Reports::new(
+            Journal::begin("S".to_owned(), BTreeSet::new()),
+            Full(Arc::default()),
+        );
+        let noted = |instance: &str, outcome, is_canary| {
+            let boot = Boot {
+                outcome,
+                is_canary,
+                ..boot(instance)
+            };
+            reports.count([&boot]).unwrap()
+        };
+        assert_eq!(noted("a", BootOutcome::Ready, false), Noted::News);
+        assert_eq!(noted("b", BootOutcome::CustomerFailure, false), Noted::News);
+        assert_eq!(noted("c", BootOutcome::KernelPanic, false), Noted::Urgent);
+        assert_eq!(noted("d", BootOutcome::Ready, true), Noted::Urgent);
+        assert_eq!(noted("e", BootOutcome::Cancelled, true), Noted::Urgent);
+        assert_eq!(noted("e", BootOutcome::Cancelled, true), Noted::Nothing, "once");
     }
 
     #[test]
@@ -246,7 +288,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(FILE), "{").unwrap();
         let reports = Reports::open(dir.path(), || BTreeSet::from(["a".to_owned()])).unwrap();
-        assert!(!reports.count([&boot("a")]).unwrap());
+        assert_eq!(reports.count([&boot("a")]).unwrap(), Noted::Nothing);
         assert!(dir.path().join("reports.json.unreadable").exists());
     }
 

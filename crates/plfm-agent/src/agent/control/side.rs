@@ -46,6 +46,10 @@ impl Side for HostSide {
             .unwrap_or_default()
     }
 
+    fn is_watched(&self) -> bool {
+        self.agent.control().is_some_and(|control| control.is_watched())
+    }
+
     async fn apply(&self, target: Target) -> bool {
         let agent = self.agent.clone();
         let applied = spawn_blocking(move || agent.apply_target(target)).await;

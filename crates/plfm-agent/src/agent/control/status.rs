@@ -106,7 +106,7 @@ impl Agent {
 fn refusals(passed_over: &[plfm_rollout::selection::PassedOver]) -> Vec<String> {
     let refused = passed_over.iter().filter(|passed| match passed.obstacle {
         Obstacle::Refused(_) => true,
-        Obstacle::Blocked | Obstacle::Absent => false,
+        Obstacle::Blocked | Obstacle::Absent | Obstacle::UsedUp(_) | Obstacle::Uncountable(_) => false,
     });
     refused.map(ToString::to_string).collect()
 }

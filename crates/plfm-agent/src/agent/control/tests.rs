@@ -55,6 +55,10 @@ impl Side for Bare {
         self.control.glance().0
     }
 
+    fn is_watched(&self) -> bool {
+        self.control.is_watched()
+    }
+
     async fn apply(&self, target: Target) -> bool {
         let control = self.control.clone();
         tokio::task::spawn_blocking(move || control.take_target(target))

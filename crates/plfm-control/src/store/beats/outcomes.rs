@@ -1,4 +1,4 @@
-//! How boots ended: by minute and host for the decisions, and in total for the lists.
+//! How boots ended: as reported for the decisions, by minute and host for a fortnight, and in total for the lists.
 
 use std::collections::BTreeMap;
 
@@ -51,6 +51,56 @@ const ADD_TOTALS: Sql = Sql::of(
          ready_ms_total = LEAST(t.ready_ms_total::numeric + excluded.ready_ms_total, 9000000000000000000)::bigint",
 );
 
+const ADD_REPORTS: Sql = Sql::of(
+    "INSERT INTO boot_reports (minute, release, host, outcome, bucket, count)
+     SELECT value ->> 'minute', value ->> 'release', value ->> 'host', value ->> 'outcome', value ->> 'bucket',
+            value ->> 'count'
+     FROM json_each($1) WHERE true ORDER BY key",
+    "INSERT INTO boot_reports (minute, release, host, outcome, bucket, count)
+     SELECT minute, release, host, outcome, bucket, count
+     FROM ROWS FROM (json_to_recordset($1::json)
+          AS (minute bigint, release text, host text, outcome text, bucket bigint, count bigint))
+          WITH ORDINALITY AS x (minute, release, host, outcome, bucket, count, place)
+     ORDER BY place",
+);
+
+/// In place of a bucket where none was told.
+const NO_BUCKET: i64 = -1;
+
+#[derive(Serialize)]
+struct ReportRow<'a> {
+    minute: i64,
+    release: String,
+    host: &'a str,
+    outcome: &'static str,
+    bucket: i64,
+    count: i64,
+}
+
+/// A row for each bucket, or one where none is told.
+fn reports_of<'a>(host: &'a str, counted: &OutcomeCount) -> Vec<ReportRow<'a>> {
+    let row = |bucket: i64, count: u32| ReportRow {
+        minute: minute_of(counted),
+        release: counted.release.to_string(),
+        host,
+        outcome: counted.outcome.as_str(),
+        bucket,
+        count: count.into(),
+    };
+    if counted.ready_ms_buckets.is_empty() {
+        return vec![row(NO_BUCKET, counted.count)];
+    }
+    let buckets = counted.ready_ms_buckets.iter();
+    buckets
+        .map(|(bucket, count)| row((*bucket).into(), *count))
+        .collect()
+}
+
+fn minute_of(counted: &OutcomeCount) -> i64 {
+    let window = counted.window.micros();
+    window - window.rem_euclid(MINUTE_MICROS)
+}
+
 /// Boots that are counted together.
 #[derive(Default, Clone, Copy)]
 struct Sum {
@@ -89,16 +139,16 @@ struct TotalRow<'a> {
 pub(super) async fn add(change: &mut Change, judged: &[Judged<'_>]) -> Result<(), StoreError> {
     let mut minutes: BTreeMap<(i64, String, &str, &'static str), Sum> = BTreeMap::new();
     let mut totals: BTreeMap<(String, &'static str), Sum> = BTreeMap::new();
+    let mut reports: Vec<ReportRow<'_>> = Vec::new();
     for Judged { beat, judgement, .. } in judged {
         if !judgement.applied {
             continue;
         }
         for counted in &beat.outcomes {
+            reports.extend(reports_of(beat.host.as_str(), counted));
             let release = counted.release.to_string();
             let outcome = counted.outcome.as_str();
-            let window = counted.window.micros();
-            let minute = window - window.rem_euclid(MINUTE_MICROS);
-            let key = (minute, release.clone(), beat.host.as_str(), outcome);
+            let key = (minute_of(counted), release.clone(), beat.host.as_str(), outcome);
             minutes.entry(key).or_default().add(counted);
             totals.entry((release, outcome)).or_default().add(counted);
         }
@@ -106,6 +156,9 @@ pub(super) async fn add(change: &mut Change, judged: &[Judged<'_>]) -> Result<()
     if minutes.is_empty() {
         return Ok(());
     }
+    change
+        .execute(ADD_REPORTS, &[Arg::Text(&json(&reports)?)])
+        .await?;
     change
         .execute(ADD_MINUTES, &[Arg::Text(&render_minutes(&minutes)?)])
         .await?;

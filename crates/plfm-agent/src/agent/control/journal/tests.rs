@@ -18,7 +18,8 @@ fn boot(instance: usize, second: i64) -> Boot {
         } else {
             BootOutcome::Ready
         },
-        ready_ms: (!instance.is_multiple_of(5)).then_some(100),
+        ready_ms: (!instance.is_multiple_of(5)).then_some(100 + u64::try_from(instance % 7).unwrap() * 40),
+        is_canary: false,
     }
 }
 
@@ -50,7 +51,54 @@ fn boots_are_tallied_by_release_minute_and_outcome() {
             )
         })
         .collect();
-    assert_eq!(seen, [(0, 2, 200, 100), (60, 1, 100, 100)]);
+    assert_eq!(seen, [(0, 2, 400, 260), (60, 1, 100, 100)]);
+    let buckets: Vec<_> = outcomes.iter().map(|tally| &tally.ready_ms_buckets).collect();
+    assert_eq!(
+        buckets,
+        [
+            &vec![(ready_bucket(140), 1), (ready_bucket(260), 1)],
+            &vec![(ready_bucket(100), 1)]
+        ]
+    );
+}
+
+#[test]
+fn a_heartbeat_has_so_many_buckets_and_the_rest_waits() {
+    let mut journal = journal();
+    let mut instance = 0..;
+    for minute in 0..60 {
+        for bucket in 0..120 {
+            journal.count(&Boot {
+                ready_ms: Some(plfm_api::control::ready_bucket_begin_ms(bucket)),
+                instance: format!("I{}", instance.next().unwrap()),
+                ..boot(1, minute * 60)
+            });
+        }
+    }
+    let mut boots = 0;
+    for sequence in 1..=2 {
+        journal.freeze(None);
+        let outcomes = &journal.frozen().unwrap().outcomes;
+        assert!(!outcomes.is_empty());
+        let buckets: usize = outcomes.iter().map(|tally| tally.ready_ms_buckets.len()).sum();
+        assert!(buckets <= BUCKETS_MAX, "{buckets}");
+        assert!(serde_json::to_vec(outcomes).unwrap().len() < 192 * 1024);
+        boots += sum(outcomes);
+        journal.acknowledge(sequence);
+    }
+    assert_eq!(boots, 60 * 120);
+    assert!(!journal.has_more());
+}
+
+#[test]
+fn a_journal_of_an_agent_that_knew_no_buckets_is_gone_on_with() {
+    let text = r#"{"stream": "S1", "sequence": 3, "counted": ["I1"], "tallies": [{"release": "6.1.1-a+guestinit-1.0.0-a",
+        "window": "1970-01-01T00:00:00Z", "outcome": "ready", "count": 1, "ready_ms_total": 70, "ready_ms_max": 70}]}"#;
+    let mut journal: Journal = serde_json::from_str(text).unwrap();
+    assert!(journal.count(&boot(4, 0)));
+    assert_eq!(journal.tallies.len(), 1);
+    assert_eq!(journal.tallies[0].count, 2);
+    assert_eq!(journal.tallies[0].ready_ms_buckets, [(ready_bucket(260), 1)]);
 }
 
 #[test]
@@ -145,6 +193,9 @@ fn it_is_the_same_after_it_was_written_and_read() {
 struct Server {
     last: BTreeMap<String, u64>,
     counts: BTreeMap<(ReleaseId, BootOutcome), u64>,
+    /// Times to ready, by release and bucket.
+    ready: BTreeMap<(ReleaseId, u8), u64>,
+    ready_ms_total: u64,
 }
 
 impl Server {
@@ -157,6 +208,12 @@ impl Server {
                     .counts
                     .entry((tally.release.clone(), tally.outcome))
                     .or_default() += u64::from(tally.count);
+                self.ready_ms_total += tally.ready_ms_total;
+                assert!(tally.ready_ms_buckets.is_sorted_by(|(a, _), (b, _)| a < b));
+                for (bucket, count) in &tally.ready_ms_buckets {
+                    assert!(*count > 0, "an empty bucket");
+                    *self.ready.entry((tally.release.clone(), *bucket)).or_default() += u64::from(*count);
+                }
             }
         }
         *last
@@ -372,12 +429,17 @@ proptest! {
             let last = server.receive(&sent);
             host.memory.acknowledge(last);
         }
-        let mut expected = BTreeMap::new();
+        let (mut expected, mut ready, mut ready_ms_total) = (BTreeMap::new(), BTreeMap::new(), 0);
         for n in 0..host.booted {
-            let Boot { release, outcome, .. } = boot(n, 0);
+            let Boot { release, outcome, ready_ms, .. } = boot(n, 0);
+            if let Some(ms) = ready_ms {
+                *ready.entry((release.clone(), ready_bucket(ms))).or_insert(0) += 1;
+                ready_ms_total += ms;
+            }
             *expected.entry((release, outcome)).or_insert(0) += 1;
         }
         prop_assert_eq!(server.counts, expected);
+        prop_assert_eq!((server.ready, server.ready_ms_total), (ready, ready_ms_total));
         prop_assert_eq!(host.memory.unreported(), 0);
     }
 }

@@ -1,5 +1,7 @@
 //! The link in a simulated network with a simulated clock: hours pass in milliseconds, and every message may be lost.
 
+mod prompt;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -53,6 +55,8 @@ struct Model {
     last: BTreeMap<String, u64>,
     counts: BTreeMap<ReleaseId, u64>,
     heartbeats: u64,
+    /// When hosts shall come back, instead of every ten seconds.
+    interval_ms: Option<u64>,
     status: Option<HostStatus>,
     /// It gives its target whatever the host goes by, as nobody should.
     insists: bool,
@@ -74,7 +78,7 @@ impl Model {
             sequence: *last,
             generation: self.target.generation,
             target: (self.insists || beat.generation < self.target.generation).then(|| self.target.clone()),
-            next_heartbeat_ms: 10_000,
+            next_heartbeat_ms: self.interval_ms.unwrap_or(10_000),
             send_status: self.status.is_none(),
             may_fetch: Vec::new(),
             drain: false,
@@ -173,6 +177,17 @@ struct Disk {
     generations: Vec<u64>,
     /// What each boot chose, in order.
     chosen: Vec<ReleaseId>,
+    /// How boots go from now on.
+    kind: Kind,
+}
+
+/// A kind of boot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    Good,
+    Failing,
+    Canary,
 }
 
 struct DiskShelf(Arc<Mutex<Disk>>);
@@ -215,6 +230,11 @@ impl Side for SimulatedHost {
             .unwrap_or_default()
     }
 
+    fn is_watched(&self) -> bool {
+        let disk = lock(&self.disk);
+        disk.target.as_ref().is_some_and(|target| target.canary.is_some())
+    }
+
     async fn apply(&self, target: Target) -> bool {
         let mut disk = lock(&self.disk);
         let applies = consider(disk.target.as_ref(), &target) == Offer::Apply;
@@ -255,7 +275,7 @@ async fn live(disk: Arc<Mutex<Disk>>, reached: Arc<AtomicU64>, boot_every: Durat
     let (host, version, wake) = (
         HOST.parse().unwrap(),
         semver::Version::new(1, 0, 0),
-        Arc::default(),
+        Arc::<Wake>::default(),
     );
     let link = Link {
         transport: &Network,
@@ -267,12 +287,12 @@ async fn live(disk: Arc<Mutex<Disk>>, reached: Arc<AtomicU64>, boot_every: Durat
     };
     tokio::select! {
         _ = link.run() => {}
-        () = boots(&disk, &reports, boot_every) => {}
+        () = boots(&disk, &reports, &wake, boot_every) => {}
     }
     Ok(())
 }
 
-async fn boots(disk: &Arc<Mutex<Disk>>, reports: &Reports<DiskShelf>, every: Duration) {
+async fn boots(disk: &Arc<Mutex<Disk>>, reports: &Reports<DiskShelf>, wake: &Wake, every: Duration) {
     loop {
         sleep(every).await;
         let now = turmoil::sim_elapsed().unwrap_or_default();
@@ -287,15 +307,19 @@ async fn boots(disk: &Arc<Mutex<Disk>>, reports: &Reports<DiskShelf>, every: Dur
                 instance: format!("I{}", disk.boots.len()),
                 release: default,
                 began_at: Timestamp::UNIX_EPOCH + SignedDuration::try_from(now).unwrap(),
-                outcome: BootOutcome::Ready,
+                outcome: match disk.kind {
+                    Kind::Good | Kind::Canary => BootOutcome::Ready,
+                    Kind::Failing => BootOutcome::KernelPanic,
+                },
                 ready_ms: Some(100),
+                is_canary: disk.kind == Kind::Canary,
             };
             disk.boots.insert(boot.instance.clone(), boot.clone());
             boot
         };
         // The agent may die here, between record and count.
         sleep(Duration::from_millis(20)).await;
-        reports.count([&boot]).unwrap();
+        wake.noted(reports.count([&boot]).unwrap());
     }
 }
 
@@ -307,6 +331,10 @@ struct World {
 }
 
 fn world(seed: u64, fail_rate: f64) -> World {
+    world_where(seed, fail_rate, Duration::from_secs(20))
+}
+
+fn world_where(seed: u64, fail_rate: f64, boot_every: Duration) -> World {
     let mut builder = turmoil::Builder::new();
     builder
         .simulation_duration(HOUR * 24)
@@ -320,9 +348,7 @@ fn world(seed: u64, fail_rate: f64) -> World {
     let serving = model.clone();
     sim.host(CONTROL, move || serve(serving.clone()));
     let (living, reaching) = (disk.clone(), reached.clone());
-    sim.host(AGENT, move || {
-        live(living.clone(), reaching.clone(), Duration::from_secs(20))
-    });
+    sim.host(AGENT, move || live(living.clone(), reaching.clone(), boot_every));
     World {
         sim,
         model,
