@@ -268,6 +268,33 @@ fn a_wait_ends_with_0_when_the_rollout_is_complete_and_else_with_1_and_why() {
 }
 
 #[test]
+fn a_wait_goes_on_while_a_withdrawn_release_may_yet_be_taken_back() {
+    let mut withdrawn =
+        rollout(&json!({"paused": "withdrawn", "why": "paused: waits for `resume` or `abort`"}));
+    let mut moment = moment("paused", "withdrawn: 16 of 16 boots failed")[0].clone();
+    moment["at"] = json!(Timestamp::now());
+    moment["actor"] = json!({"kind": "system", "id": "rollouts", "name": "rollouts"});
+    withdrawn["history"] = json!([moment]);
+    let [_, (rolled_back, ..), ..] = endings();
+    let wait = ["rollout", "start", "r", "--wait"];
+    let (document, code) = server(vec![withdrawn.clone(), rolled_back])
+        .operator()
+        .json(&wait);
+    assert_eq!(
+        (code, &document["error"]["code"]),
+        (1, &"rollout_rolled_back".into())
+    );
+    // A person withdrew it, or nothing came of it for long: it waits for a person.
+    let mut by_person = withdrawn.clone();
+    by_person["history"][0]["actor"]["kind"] = "operator".into();
+    withdrawn["history"][0]["at"] = "2026-01-02T03:04:05Z".into();
+    for state in [by_person, withdrawn] {
+        let (document, _) = server(vec![state]).operator().json(&wait);
+        assert_eq!(document["error"]["code"], "rollout_paused");
+    }
+}
+
+#[test]
 fn a_wait_that_takes_too_long_says_where_the_rollout_is() {
     let operator = server(vec![rollout(&json!({}))]).operator();
     let ran = operator.admin(&["rollout", "start", "20260201a", "--wait", "--timeout", "1s"]);

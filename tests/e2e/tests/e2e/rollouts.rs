@@ -4,7 +4,6 @@
 //! those of a fleet that boots some dozens of instances a minute: docs/decisions/0019-when-to-roll-back.md.
 
 mod launcher;
-mod listener;
 
 use serde_json::{Value, json};
 
@@ -16,7 +15,6 @@ use crate::lab;
 use crate::registry::Registry;
 
 use launcher::launching;
-use listener::Listener;
 
 facts![
     a_guest_init_that_hangs_is_taken_back,
@@ -30,11 +28,10 @@ const OLD: &str = "g1";
 /// The other good one.
 const NEW: &str = "g2";
 
-/// A fleet of two hosts that boot the old release, and a listener to its webhook.
+/// A fleet of two hosts that boot the old release.
 struct Fleet {
     control: ControlPlane,
     hosts: [Host; 2],
-    webhook: Listener,
     _registry: Registry,
 }
 
@@ -49,8 +46,7 @@ impl Fleet {
         if let Some(fault) = fault {
             registry.publish(&lab::faulty(fault)).ok();
         }
-        let webhook = Listener::start();
-        let control = ControlPlane::with(&registry, &["--channel", "lab", "--webhook", &webhook.url()]);
+        let control = ControlPlane::with(&registry, &["--channel", "lab"]);
         control.knows(&[OLD, NEW]);
         let options = ["--channel", "lab", "--hello-seconds", "15"];
         let hosts = ["rack-1", "rack-2"].map(|name| control.host_with(name, &options));
@@ -58,7 +54,6 @@ impl Fleet {
         Self {
             control,
             hosts,
-            webhook,
             _registry: registry,
         }
     }
@@ -78,8 +73,19 @@ impl Fleet {
             "--timeout",
             "6m",
         ];
-        let ran = launching(&self.hosts, || self.control.admin(&start));
+        let ran = launching(&self.hosts, || {
+            await_minute();
+            self.control.admin(&start)
+        });
         (ran.code, ran.json())
+    }
+}
+
+/// Waits until it is early in a minute. The one in which a share changes is not compared, nor is what begins within half a
+/// minute: so it is this minute alone.
+fn await_minute() {
+    while jiff::Timestamp::now().as_second().rem_euclid(60) > 20 {
+        std::thread::sleep(std::time::Duration::from_millis(200));
     }
 }
 
@@ -97,7 +103,8 @@ fn plan_document() -> Value {
         "judged_after_seconds": 2,
         "compared_with": 3,
         "hosts_min": 2,
-        "false_rollback_one_in": 100,
+        // Stricter than usual: with so few boots the threshold must not speak before there is a minute to be compared.
+        "false_rollback_one_in": 1_000_000,
         "false_pause_one_in": 1_000,
         "agreed_one_in": 20,
         "slow": "pause",
@@ -150,9 +157,6 @@ fn taken_back(fault: &str, build: &str, outcome: &str) {
         metrics.contains("plfm_rollbacks_total{trigger=\"system\"} 1"),
         "{metrics}"
     );
-    let notice = fleet.webhook.wait_for(|notice| notice["alert"] == "rolled_back");
-    assert_eq!(notice["rollout"]["id"], shown["id"]);
-    assert_eq!(notice["why"], condemned[0]["why"]);
 }
 
 fn a_guest_init_that_hangs_is_taken_back() {

@@ -139,20 +139,21 @@ fn render_seconds(seconds: u32) -> String {
 
 /// How far the wave with this number is.
 fn render_progress(rollout: &Rollout, number: u8) -> &'static str {
+    // Of one that is over, or was not begun, there is no wave.
     let reached = rollout.wave.map_or(0, |position| position.wave);
     match rollout.stage {
-        RolloutStage::Complete => "done",
-        RolloutStage::Planned | RolloutStage::Distributing => "",
-        _ if number < reached => "done",
-        RolloutStage::Promoting if rollout.wave.is_none() => "done",
-        RolloutStage::Canary | RolloutStage::Promoting if number == reached => match rollout.paused {
+        RolloutStage::Complete | RolloutStage::Promoting => "done",
+        RolloutStage::Canary if number < reached => "done",
+        RolloutStage::Canary if number == reached => match rollout.paused {
             Some(_) => "paused",
             None => "now",
         },
-        RolloutStage::RollingBack | RolloutStage::RolledBack | RolloutStage::Aborted if number == reached => {
-            "ended here"
-        }
-        _ => "",
+        RolloutStage::Canary
+        | RolloutStage::Planned
+        | RolloutStage::Distributing
+        | RolloutStage::RollingBack
+        | RolloutStage::RolledBack
+        | RolloutStage::Aborted => "",
     }
 }
 

@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use clap::Args;
-use jiff::Timestamp;
-use plfm_api::control::{Receipt, Rollout, RolloutDetail, RolloutStage};
+use jiff::{SignedDuration, Timestamp};
+use plfm_api::control::{PausedShare, Receipt, Rollout, RolloutDetail, RolloutMoment, RolloutStage};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -24,6 +24,8 @@ use crate::output::{Category, CliError, Output};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest wait for the control plane to be there again: a rollout goes on by itself, and outlives a restart.
 const SILENCE_MAX: Duration = Duration::from_secs(300);
+/// From a withdrawal on: how long boots of the minutes before it may yet be compared, at most.
+const COMPARED_WITHIN: SignedDuration = SignedDuration::from_mins(11);
 /// Things that happened, on a page that has to fit a terminal.
 const MOMENTS_SHOWN: usize = 5;
 
@@ -130,7 +132,7 @@ async fn follow(
                 if !teller.tell(&detail)? {
                     return Ok(None);
                 }
-                if has_ended(&detail.rollout) {
+                if has_ended(&detail, Timestamp::now()) {
                     return Ok(Some(detail));
                 }
                 last = render_state(&detail.rollout);
@@ -148,8 +150,22 @@ async fn follow(
     }
 }
 
-fn has_ended(rollout: &Rollout) -> bool {
-    super::state::is_over(rollout.stage) || rollout.paused.is_some()
+/// Whether nothing more becomes of it by itself.
+fn has_ended(detail: &RolloutDetail, now: Timestamp) -> bool {
+    let rollout = &detail.rollout;
+    super::state::is_over(rollout.stage) || (rollout.paused.is_some() && !is_undecided(detail, now))
+}
+
+/// Whether it was withdrawn by itself, and may yet be taken back once the old release's boots of the same minutes were heard of.
+fn is_undecided(detail: &RolloutDetail, now: Timestamp) -> bool {
+    let judged_after = detail.plan.judged_after_seconds.unwrap_or(0);
+    let decided_within = SignedDuration::from_secs(i64::from(judged_after)) + COMPARED_WITHIN;
+    let is_withdrawn = detail.rollout.paused == Some(PausedShare::Withdrawn);
+    let last = detail.history.last();
+    let is_fresh = |moment: &RolloutMoment| {
+        moment.actor.kind == "system" && now.duration_since(moment.at) < decided_within
+    };
+    is_withdrawn && last.is_some_and(is_fresh)
 }
 
 /// What the end of it means to whoever waited.

@@ -1,16 +1,16 @@
 //! Customers who start instances all the while.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::host::Host;
 
-/// Who starts instances on one host at once.
-const LAUNCHERS: usize = 3;
-/// Instances that each of them starts at most.
-const LAUNCHES_MAX: usize = 120;
-/// What each of them waits from one to the next: a load that leaves the machine some of its time.
-const PAUSE: Duration = Duration::from_millis(500);
+/// From one start of an instance on a host to the next: ten boots a minute and host.
+const EVERY: Duration = Duration::from_secs(6);
+/// Instances that are started on a host, at most: eight minutes of them.
+const LAUNCHES_MAX: usize = 80;
+/// Of these, that boot or run at once: those that hang take a while.
+const AT_ONCE_MAX: usize = 6;
 
 /// Does `work` while short instances are launched on all hosts.
 pub fn launching<T>(hosts: &[Host], work: impl FnOnce() -> T) -> T {
@@ -22,22 +22,31 @@ pub fn launching<T>(hosts: &[Host], work: impl FnOnce() -> T) -> T {
         }
     }
 
-    let is_over = AtomicBool::new(false);
+    let is_over = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         for host in hosts {
-            for _ in 0..LAUNCHERS {
-                scope.spawn(|| {
-                    for _ in 0..LAUNCHES_MAX {
-                        if is_over.load(Ordering::Relaxed) {
-                            return;
-                        }
-                        host.run_script("exit 0");
-                        std::thread::sleep(PAUSE);
-                    }
-                });
-            }
+            scope.spawn(move || launch(host, is_over));
         }
-        let _over = Over(&is_over);
+        let _over = Over(is_over);
         work()
     })
+}
+
+fn launch(host: &Host, is_over: &AtomicBool) {
+    let alive = &AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..LAUNCHES_MAX {
+            if is_over.load(Ordering::Relaxed) {
+                return;
+            }
+            if alive.load(Ordering::Relaxed) < AT_ONCE_MAX {
+                alive.fetch_add(1, Ordering::Relaxed);
+                scope.spawn(move || {
+                    host.run_script("exit 0");
+                    alive.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            std::thread::sleep(EVERY);
+        }
+    });
 }
