@@ -10,7 +10,9 @@ const AT_ONCE: &str = "4";
 /// Makes the lab and looks at the whole contract.
 pub fn run_all() -> anyhow::Result<()> {
     setup::ensure()?;
-    prove(&lab::ensure(lab::Show::Nothing)?, None)
+    let lab = lab::ensure(lab::Show::Nothing)?;
+    lab::ensure_faulty(&lab)?;
+    prove(&lab, None)
 }
 
 /// Looks at the whole contract, and at what goes by way of the S3 server, if there is one.

@@ -5,6 +5,8 @@
 //!   keys/lab.key, lab.pub.pem, lab.keyring.json
 //!   release/        kernel + initramfs, for channel production
 //!   release-b/      the same kernel, another initramfs (with busybox and CA bundle) and build id
+//!   keys/faulty.…   signs for channel lab, and for no other
+//!   faulty/         for channel lab: the same kernel, guest inits that fail on purpose; one for each fault
 //!   rootfs/         a userland: Debian's busybox
 //!   root.erofs
 //!   image/          the same userland as a customer's image, an OCI layout
@@ -158,11 +160,12 @@ pub fn ensure_with(bin: PathBuf, show: Show) -> anyhow::Result<Lab> {
         bin,
     };
     std::fs::create_dir_all(&lab.dir).with_context(|| format!("cannot make {}", lab.dir.display()))?;
-    make_key(&lab)?;
-    build_release(&lab, show, "release", &["--build-id", "20260101a"])?;
+    make_key(&lab, &GOOD)?;
+    build_release(&lab, show, &GOOD, "release", &["--build-id", "20260101a"])?;
     build_release(
         &lab,
         show,
+        &GOOD,
         "release-b",
         &["--build-id", "20260102b", "--with-busybox", "--with-ca-bundle"],
     )?;
@@ -171,10 +174,45 @@ pub fn ensure_with(bin: PathBuf, show: Show) -> anyhow::Result<Lab> {
     Ok(lab)
 }
 
-/// The lab's key is for the lab alone: it is made once and never leaves the target directory.
-pub fn make_key(lab: &Lab) -> anyhow::Result<()> {
+/// Who signs what for whom.
+pub struct Signer {
+    key: &'static str,
+    channel: &'static str,
+}
+
+/// Of what is good.
+pub const GOOD: Signer = Signer {
+    key: "lab",
+    channel: "production",
+};
+/// Of what fails on purpose.
+const FAULTY: Signer = Signer {
+    key: "faulty",
+    channel: "lab",
+};
+/// The faults, each with the build id of its release.
+const FAULTS: [(&str, &str); 4] = [
+    ("hang", "20260103h"),
+    ("kernel-panic", "20260103p"),
+    ("network", "20260103n"),
+    ("slow", "20260103s"),
+];
+
+/// Makes the lab's faulty releases.
+pub fn ensure_faulty(lab: &Lab) -> anyhow::Result<()> {
+    make_key(lab, &FAULTY)?;
+    std::fs::create_dir_all(lab.dir.join("faulty"))?;
+    for (fault, build_id) in FAULTS {
+        let args = ["--fault", fault, "--build-id", build_id];
+        build_release(lab, Show::Nothing, &FAULTY, &format!("faulty/{fault}"), &args)?;
+    }
+    Ok(())
+}
+
+/// A key of the lab is for the lab alone: it is made once and never leaves the target directory.
+pub fn make_key(lab: &Lab, signer: &Signer) -> anyhow::Result<()> {
     let keys = lab.dir.join("keys");
-    if lab.keyring().exists() {
+    if keys.join(format!("{}.keyring.json", signer.key)).exists() {
         return Ok(());
     }
     step("making a signing key");
@@ -186,24 +224,27 @@ pub fn make_key(lab: &Lab) -> anyhow::Result<()> {
                 "keys",
                 "generate",
                 "--name",
-                "lab",
+                signer.key,
                 "--channel",
-                "production",
+                signer.channel,
             ])
             .arg("--out")
             .arg(&keys),
     )
 }
 
-fn build_release(lab: &Lab, show: Show, name: &str, args: &[&str]) -> anyhow::Result<()> {
+fn build_release(lab: &Lab, show: Show, signer: &Signer, name: &str, args: &[&str]) -> anyhow::Result<()> {
     step(&format!(
         "building and signing {name} (the kernel takes some minutes the first time)"
     ));
-    let (out, key) = (lab.dir.join(name), lab.dir.join("keys/lab.key"));
+    let (out, key) = (
+        lab.dir.join(name),
+        lab.dir.join(format!("keys/{}.key", signer.key)),
+    );
     let mut command = lab.plfm();
     command
         .current_dir(root())
-        .args(["release", "build", "--channel", "production", "--force"]);
+        .args(["release", "build", "--channel", signer.channel, "--force"]);
     if show == Show::Nothing {
         command.stdout(Stdio::null());
     }

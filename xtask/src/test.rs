@@ -8,6 +8,7 @@ use crate::{compliance, debian, lab, monitoring, packaging, s3, setup, software}
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     setup::ensure()?;
     let lab = lab::ensure(lab::Show::Nothing)?;
+    lab::ensure_faulty(&lab)?;
     let kernel = lab::artifact(&lab.release(), "vmlinuz-")?;
     let s3 = s3::Server::start()?;
     let s3_url = s3.as_ref().map(s3::Server::url);

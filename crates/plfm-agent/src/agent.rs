@@ -189,7 +189,10 @@ impl Agent {
             backend: self.0.backend.clone(),
             prefix: settings.instance_prefix,
             no_network,
-            emulated: is_emulated(&self.0.backend),
+            hello_patience: settings.hello_seconds.map_or_else(
+                || instance::hello_patience(is_emulated(&self.0.backend)),
+                std::time::Duration::from_secs,
+            ),
             on_boot: self.boot_listener(),
         };
         let (handle, view, task) = instance::spawn(plan, setting);

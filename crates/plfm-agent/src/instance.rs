@@ -30,6 +30,19 @@ pub use output::OutputLog;
 pub use plan::BootPlan;
 pub use record::{forget, recover, surplus};
 
+/// From a VM's start to its guest's hello, unless the agent was told otherwise. An idle host needs 0.1 s with KVM, 1 s in
+/// emulation.
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+const HELLO_PATIENCE_EMULATED: Duration = Duration::from_secs(60);
+
+/// How long a guest may take to its hello.
+pub fn hello_patience(emulated: bool) -> Duration {
+    match emulated {
+        true => HELLO_PATIENCE_EMULATED,
+        false => HELLO_PATIENCE,
+    }
+}
+
 /// What an instance's task is asked to do.
 #[derive(Debug)]
 pub enum Command {
@@ -61,8 +74,8 @@ pub struct Setting {
     pub prefix: Ipv6Addr,
     /// Why it gets no network interface, if it gets none.
     pub no_network: Option<&'static str>,
-    /// Whether the guest's instructions are emulated: everything takes longer then.
-    pub emulated: bool,
+    /// How long the guest may take from its start to its hello.
+    pub hello_patience: Duration,
     /// Who is told how the boot went.
     pub on_boot: BootListener,
 }

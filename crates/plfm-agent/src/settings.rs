@@ -79,6 +79,14 @@ pub struct Settings {
     /// What runs the guests' instructions: auto (KVM where the processor has it), kvm or tcg (emulation).
     #[arg(long, env = "PLFM_ACCELERATOR", default_value = "auto")]
     pub accelerator: AcceleratorChoice,
+    /// How long a guest may take from its start to its hello, in seconds; 10 under KVM and 60 in emulation, unless told.
+    #[arg(
+        long,
+        env = "PLFM_HELLO_SECONDS",
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=600)
+    )]
+    pub hello_seconds: Option<u64>,
     /// The /64 from which instances get their addresses.
     #[arg(long, env = "PLFM_INSTANCE_PREFIX", default_value = "fd70:6c66:6d00::")]
     pub instance_prefix: Ipv6Addr,

@@ -13,6 +13,7 @@ use plfm_release::{GuestInitVersion, NameError, Sha256Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{self, RunError};
+use crate::fault::{Fault, fault_in};
 use crate::kernel::hash_file;
 use crate::progress::{Phase, Progress, phase};
 
@@ -80,6 +81,14 @@ pub enum GuestInitError {
         /// The checkout.
         workspace: PathBuf,
     },
+    /// It was to be built with a fault and has none, or another one.
+    #[error("the guest init that was to have the fault {wanted} has {}", found.as_deref().unwrap_or("none"))]
+    FaultMissing {
+        /// What it was to have.
+        wanted: Fault,
+        /// What it has.
+        found: Option<String>,
+    },
     /// Guest init has a version of another form.
     #[error("the package {PACKAGE} has an unusual version")]
     Version(#[source] NameError),
@@ -92,6 +101,7 @@ impl GuestInitError {
             Self::Compile(_) => "guest_init_build_failed",
             Self::Read { .. } => "guest_init_unreadable",
             Self::NoPackage { .. } => "guest_init_source_missing",
+            Self::FaultMissing { .. } => "guest_init_fault_missing",
             Self::Version(_) => "guest_init_version_malformed",
         }
     }
@@ -105,7 +115,10 @@ impl GuestInitError {
             Self::NoPackage { .. } => {
                 Some("pass a checkout with --workspace, or a compiled program with --guest-init".to_owned())
             }
-            _ => None,
+            Self::FaultMissing { .. } => {
+                Some("the checkout is of a version that has no such fault: take another one".to_owned())
+            }
+            Self::Read { .. } | Self::Compile(_) | Self::Version(_) => None,
         }
     }
 }
@@ -132,15 +145,23 @@ pub fn load_guest_init(path: &Path, version: GuestInitVersion) -> Result<GuestIn
     })
 }
 
-/// Compiles the guest init of the checkout at `workspace`.
+/// Compiles the guest init of the checkout at `workspace`; with a fault, one that fails on purpose.
 ///
 /// # Errors
 /// [`GuestInitError`], with the compiler's last words.
-pub fn build_guest_init(workspace: &Path, progress: &mut dyn Progress) -> Result<GuestInit, GuestInitError> {
+pub fn build_guest_init(
+    workspace: &Path,
+    fault: Option<Fault>,
+    progress: &mut dyn Progress,
+) -> Result<GuestInit, GuestInitError> {
     let workspace = workspace.canonicalize().map_err(read_error(workspace))?;
     let version = package_version(&workspace)?;
     let toolchain = Toolchain::find(&workspace)?;
-    let target_dir = workspace.join("target").join("guest");
+    // Where a good guest init is taken from, no faulty one ever is.
+    let target_dir = workspace.join("target").join(match fault {
+        None => "guest",
+        Some(_) => "guest-faulty",
+    });
     phase(progress, Phase::CompileGuestInit, |_| {
         let mut cargo = cargo(&workspace);
         cargo
@@ -156,11 +177,22 @@ pub fn build_guest_init(workspace: &Path, progress: &mut dyn Progress) -> Result
             ])
             .args(["--target", TARGET, "--target-dir"])
             .arg(&target_dir)
+            .args(
+                fault
+                    .iter()
+                    .flat_map(|fault| ["--features".to_owned(), fault.feature()]),
+            )
             .env("CARGO_ENCODED_RUSTFLAGS", toolchain.flags(&workspace));
         command::output(&mut cargo).map_err(GuestInitError::Compile)
     })?;
     let path = target_dir.join(TARGET).join(PROFILE).join(BINARY);
     let program = fs::read(&path).map_err(read_error(&path))?;
+    let found = fault_in(&program);
+    if let Some(wanted) = fault
+        && found.as_deref() != Some(wanted.as_str())
+    {
+        return Err(GuestInitError::FaultMissing { wanted, found });
+    }
     let lockfile = workspace.join("Cargo.lock");
     let record = GuestInitRecord {
         lockfile_sha256: hash_file(&lockfile).map_err(read_error(&lockfile))?,

@@ -14,6 +14,7 @@
 mod command;
 pub mod elf;
 mod epoch;
+mod fault;
 mod git;
 mod guest_init;
 mod initramfs;
@@ -26,6 +27,7 @@ mod release;
 
 pub use command::RunError;
 pub use epoch::{Epoch, EpochError};
+pub use fault::{FAULT_CHANNEL, Fault, FaultRefused, check_fault, fault_in};
 pub use git::{Checkout, find_checkout};
 pub use guest_init::{
     GuestInit, GuestInitError, GuestInitRecord, build_guest_init, find_workspace, load_guest_init,

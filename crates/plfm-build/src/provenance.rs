@@ -10,6 +10,7 @@ use plfm_release::{JsonError, Manifest, PublicKey, Sha256Digest, SigningKey, par
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::fault::fault_in;
 use crate::inputs::BuildInputs;
 use crate::json::render_json;
 
@@ -136,7 +137,7 @@ fn build_definition(manifest: &Manifest, inputs: &BuildInputs) -> Value {
     if let Some(checkout) = &inputs.checkout {
         dependencies.push(json!({ "name": "plfm", "digest": { "gitCommit": checkout.git_sha } }));
     }
-    json!({
+    let mut definition = json!({
         "buildType": BUILD_TYPE,
         "externalParameters": {
             "channel": manifest.channel,
@@ -161,7 +162,16 @@ fn build_definition(manifest: &Manifest, inputs: &BuildInputs) -> Value {
             "source": manifest.source,
         },
         "resolvedDependencies": dependencies,
-    })
+    });
+    // Only where there is one: what is good says nothing of faults.
+    if let Some(fault) = fault_in(&inputs.guest_init.program)
+        && let Some(parameters) = definition
+            .get_mut("externalParameters")
+            .and_then(Value::as_object_mut)
+    {
+        parameters.insert("guest_init_fault".to_owned(), fault.into());
+    }
+    definition
 }
 
 /// Checks that `bytes` is the provenance of `manifest`, signed with `key`.

@@ -21,6 +21,7 @@ use plfm_release::{
     ManifestError, Sha256Digest, SignError, SignedManifest, SigningKey, Source, sign,
 };
 
+use crate::fault::{FaultRefused, check_fault, fault_in};
 use crate::initramfs::{Initramfs, InitramfsContents, InitramfsError, build_initramfs};
 use crate::inputs::BuildInputs;
 use crate::json::render_json;
@@ -49,6 +50,9 @@ pub enum AssembleError {
     /// There is no initramfs.
     #[error("the release has no initramfs")]
     Initramfs(#[source] InitramfsError),
+    /// Guest init fails on purpose, and the release is not for the one channel that takes that.
+    #[error(transparent)]
+    Faulty(FaultRefused),
     /// The manifest can't be signed.
     #[error("the manifest cannot be signed")]
     Sign(#[source] SignError),
@@ -62,6 +66,7 @@ impl AssembleError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Initramfs(error) => error.code(),
+            Self::Faulty(refused) => refused.code(),
             Self::Sign(_) => "manifest_unsignable",
             Self::Manifest(error) => error.code(),
         }
@@ -71,6 +76,7 @@ impl AssembleError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Initramfs(error) => error.hint(),
+            Self::Faulty(refused) => refused.hint(),
             Self::Sign(_) | Self::Manifest(_) => None,
         }
     }
@@ -98,6 +104,9 @@ impl Release {
 /// # Errors
 /// [`AssembleError`] when a part does not fit, or the manifest would not be accepted by a reader.
 pub fn assemble(inputs: &BuildInputs, key: &SigningKey) -> Result<Release, AssembleError> {
+    if let Some(fault) = fault_in(&inputs.guest_init.program) {
+        check_fault(&fault, &inputs.channel).map_err(AssembleError::Faulty)?;
+    }
     let contents = InitramfsContents {
         guest_init: &inputs.guest_init.program,
         busybox: inputs.busybox.as_deref(),

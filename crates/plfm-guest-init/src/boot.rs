@@ -175,6 +175,8 @@ pub fn run(boot: &mut Boot) -> Result<Running, Failure> {
         root::open_log(&mut boot.log)
     })?;
     boot.stage(Stage::Network, |_| {
+        #[cfg(feature = "faulty")]
+        crate::fault::in_network()?;
         network::configure(config.network.as_ref(), &config.instance_id)
     })?;
     boot.stage(Stage::Secrets, |_| secrets::write(config.secrets.as_ref()))?;

@@ -18,6 +18,8 @@ mod connection;
 mod control;
 mod exec;
 mod failure;
+#[cfg(feature = "faulty")]
+mod fault;
 mod fs;
 mod log;
 mod mount;
@@ -40,12 +42,16 @@ fn main() {
     if !rustix::process::getpid().is_init() {
         if std::env::args().nth(1).as_deref() == Some("--version") {
             println!("guest-init {VERSION} protocol {}", plfm_guest_protocol::PROTOCOL);
+            #[cfg(feature = "faulty")]
+            println!("{}", fault::MARK);
             return;
         }
         eprintln!("guest-init: this is not PID 1; it runs only as the first process of a microVM");
         std::process::exit(2);
     }
     log::open_console();
+    #[cfg(feature = "faulty")]
+    fault::at_start();
     let signals = sys::block_signals();
     let mut boot = boot::Boot::new();
     match boot::run(&mut boot) {

@@ -3,8 +3,9 @@
 //! ```text
 //! context   which control plane, as whom: a file of this user's
 //! kernels   what the fleet boots          hosts    where
-//! policy    how it gets there             events   what happened
-//! tokens    who may say so                fleet    how far it is
+//! rollout   how a new release gets there  policy   what is settled once
+//! events    what happened                 fleet    how far it is
+//! tokens    who may say so
 //! ```
 
 mod client;
@@ -19,6 +20,7 @@ mod kernels;
 mod policy;
 mod quote;
 mod receipt;
+mod rollout;
 mod secret_file;
 mod send;
 mod span;
@@ -61,6 +63,9 @@ enum AdminCommand {
     /// Look at releases in the fleet, and change what it boots
     #[command(subcommand)]
     Kernels(kernels::KernelsCommand),
+    /// Roll a release out in waves, and see it taken back by itself if it fails
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
     /// Look at hosts, drain, enrol and revoke them
     #[command(subcommand)]
     Hosts(hosts::HostsCommand),
@@ -91,6 +96,7 @@ impl AdminArgs {
         match self.command {
             AdminCommand::Context(command) => command.run(out),
             AdminCommand::Kernels(command) => command.run(&control),
+            AdminCommand::Rollout(command) => command.run(&control),
             AdminCommand::Hosts(command) => command.run(&control),
             AdminCommand::Events(args) => args.run(&control),
             AdminCommand::Policy(command) => command.run(&control),

@@ -61,6 +61,8 @@ pub struct CliError {
     pub details: Option<Box<Value>>,
     /// The request, as in the log of who answered it.
     pub request_id: Option<String>,
+    /// Whether its JSON is the last of many documents, each on a line.
+    is_one_line: bool,
 }
 
 impl CliError {
@@ -73,6 +75,7 @@ impl CliError {
             hint: None,
             details: None,
             request_id: None,
+            is_one_line: false,
         }
     }
 
@@ -84,6 +87,18 @@ impl CliError {
     /// The same error with something to do about it.
     pub fn with_hint(mut self, hint: Option<String>) -> Self {
         self.hint = hint;
+        self
+    }
+
+    /// The same error with what else a program may want to know.
+    pub fn with_details(mut self, details: &impl Serialize) -> Self {
+        self.details = serde_json::to_value(details).ok().map(Box::new);
+        self
+    }
+
+    /// The same error, after documents that have a line each.
+    pub fn on_one_line(mut self) -> Self {
+        self.is_one_line = true;
         self
     }
 
@@ -188,7 +203,11 @@ impl Output {
     pub fn fail(&self, error: &CliError) -> ExitCode {
         if self.json {
             // Standard output is gone: the exit code still says it.
-            let _ = write_out(&harmless_json(&format!("{:#}", error.document())));
+            let document = match error.is_one_line {
+                true => error.document().to_string(),
+                false => format!("{:#}", error.document()),
+            };
+            let _ = write_out(&harmless_json(&document));
         } else {
             eprintln!("error: {}", harmless_text(&error.message));
             if let Some(hint) = &error.hint {

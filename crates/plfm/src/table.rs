@@ -20,9 +20,29 @@ pub fn render_table<const COLUMNS: usize>(
     table.lines().map(|line| line.trim().to_owned() + "\n").collect()
 }
 
+/// The beginning of a text that is too long for a table.
+pub fn shorten(text: &str, chars_max: usize) -> String {
+    match text.chars().count() > chars_max {
+        true => text
+            .chars()
+            .take(chars_max.saturating_sub(1))
+            .chain(['…'])
+            .collect(),
+        false => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::render_table;
+    use super::{render_table, shorten};
+
+    #[test]
+    fn a_text_that_fits_stays() {
+        assert_eq!(
+            (shorten("abc", 3), shorten("abcd", 3)),
+            ("abc".into(), "ab…".into())
+        );
+    }
 
     #[test]
     fn columns_line_up_and_empty_cells_are_dashes() {

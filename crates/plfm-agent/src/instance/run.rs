@@ -34,9 +34,6 @@ use super::verdict::{
 use super::{Command, Setting};
 use crate::problem::chain;
 
-/// From the VM's start to the guest's hello. An idle host needs 0.1 s with KVM, 1 s in emulation.
-const HELLO_PATIENCE: Duration = Duration::from_secs(10);
-const HELLO_PATIENCE_EMULATED: Duration = Duration::from_secs(60);
 /// From the hello to ready. Every stage of the guest has its own deadline; this is for a guest that hangs whole.
 const READY_PATIENCE: Duration = Duration::from_secs(150);
 /// From the guest's last word to the end of the VM: volumes are unmounted in it.
@@ -323,12 +320,7 @@ impl Run {
         control: &VsockListener,
         prepared: &Prepared,
     ) -> Result<Conversation, Unready> {
-        let patience = if self.setting.emulated {
-            HELLO_PATIENCE_EMULATED
-        } else {
-            HELLO_PATIENCE
-        };
-        let hello_by = Instant::now() + patience;
+        let hello_by = Instant::now() + self.setting.hello_patience;
         let stream = self.accept(vm, control, hello_by).await?;
         let mut conversation = Conversation::new(stream);
         let late = Unready::new(

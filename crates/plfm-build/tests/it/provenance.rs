@@ -61,6 +61,19 @@ fn every_input_is_there_with_its_digest() {
 }
 
 #[test]
+fn a_fault_on_purpose_is_recorded_and_nothing_is_said_of_faults_where_there_is_none() {
+    let parameters = |inputs| {
+        let release = assemble(&inputs, &key('A')).unwrap();
+        statement(&release.files()["provenance.json"])["predicate"]["buildDefinition"]["externalParameters"]
+            .clone()
+    };
+    assert_eq!(parameters(inputs("lab")).get("guest_init_fault"), None);
+    let mut faulty = inputs("lab");
+    faulty.guest_init.program.extend(b"plfm-faulty-guest-init:hang;");
+    assert_eq!(parameters(faulty)["guest_init_fault"], "hang");
+}
+
+#[test]
 fn openssl_takes_its_signature() {
     let release = release("production");
     let envelope: Value = serde_json::from_slice(&release.files()["provenance.json"]).unwrap();

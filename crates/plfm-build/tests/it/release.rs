@@ -208,3 +208,39 @@ fn a_protocol_that_the_release_does_not_support_is_refused_before_it_is_signed_f
         "manifest_malformed"
     );
 }
+
+/// A static program that says it was built to fail.
+fn faulty_program(fault: &str) -> Vec<u8> {
+    let mut program = program(1000);
+    program.extend(format!("plfm-faulty-guest-init:{fault};").into_bytes());
+    program
+}
+
+#[test]
+fn a_guest_init_that_is_built_to_fail_is_released_for_the_lab_alone() {
+    // Whatever the fault: also one that only a later version knows.
+    for fault in ["hang", "kernel-panic", "network", "slow", "later"] {
+        for channel in ["production", "staging", "prod-eu", "lab-two"] {
+            let mut inputs = inputs(channel);
+            inputs.guest_init.program = faulty_program(fault);
+            let error = assemble(&inputs, &key('A')).unwrap_err();
+            assert_eq!(error.code(), "guest_init_faulty");
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "guest init is built to fail ({fault}), and a release for {channel} must not have that"
+                )
+            );
+        }
+        let mut inputs = inputs("lab");
+        inputs.guest_init.program = faulty_program(fault);
+        assert_eq!(
+            assemble(&inputs, &key('A'))
+                .unwrap()
+                .manifest()
+                .channel
+                .to_string(),
+            "lab"
+        );
+    }
+}

@@ -19,6 +19,20 @@ pub struct Consent {
 }
 
 impl Consent {
+    /// Whether consent was given, or somebody can be asked; before what is to be asked is known whole.
+    ///
+    /// # Errors
+    /// Exit code 2 where nobody can be asked.
+    pub fn check_askable(&self, what: &str) -> Result<(), CliError> {
+        let can_ask = io::stdin().is_terminal() && io::stderr().is_terminal();
+        if self.yes || (can_ask && !self.no_input) {
+            return Ok(());
+        }
+        let message = format!("{what}: that needs a yes, and there is no terminal to ask on");
+        let error = CliError::new(Category::Usage, "confirmation_needed", message);
+        Err(error.with_hint(Some("--yes says it".to_owned())))
+    }
+
     /// Asks, unless consent was given on the command line.
     ///
     /// # Errors
@@ -27,12 +41,7 @@ impl Consent {
         if self.yes {
             return Ok(());
         }
-        let can_ask = io::stdin().is_terminal() && io::stderr().is_terminal();
-        if self.no_input || !can_ask {
-            let message = format!("{question}: that needs a yes, and there is no terminal to ask on");
-            let error = CliError::new(Category::Usage, "confirmation_needed", message);
-            return Err(error.with_hint(Some("--yes says it".to_owned())));
-        }
+        self.check_askable(question)?;
         eprint!("{}? [y/N] ", harmless_text(question));
         let _ = io::stderr().flush();
         let mut answer = String::new();

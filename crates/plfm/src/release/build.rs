@@ -7,9 +7,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 use plfm_build::{
-    Epoch, Event, KERNEL_SOURCE_DEFAULT, KernelOrigin, Overwrite, Phase, Progress, Written, assemble,
+    Epoch, Event, Fault, KERNEL_SOURCE_DEFAULT, KernelOrigin, Overwrite, Phase, Progress, Written, assemble,
+    fault_in,
 };
 use plfm_release::{BuildId, Channel, GuestInitVersion, SigningKey};
 use serde::Serialize;
@@ -98,6 +100,15 @@ pub struct BuildArgs {
         help_heading = "Initramfs"
     )]
     guest_init: Option<PathBuf>,
+    /// Build a guest init that fails on purpose, to see it taken back; only for --channel lab
+    #[arg(
+        long,
+        value_name = "FAULT",
+        conflicts_with = "guest_init",
+        value_parser = PossibleValuesParser::new(Fault::ALL.map(Fault::as_str)).try_map(|name| name.parse::<Fault>()),
+        help_heading = "Initramfs"
+    )]
+    fault: Option<Fault>,
     /// Version of that guest init
     #[arg(
         long,
@@ -147,6 +158,9 @@ struct BuildReport {
     epoch: u32,
     git_sha: Option<String>,
     dirty: bool,
+    /// How guest init fails, if it was built to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
     artifacts: Vec<ArtifactReport>,
     initramfs_unpacked_bytes: usize,
     kernel: KernelReport,
@@ -194,6 +208,7 @@ impl BuildArgs {
             epoch: inputs.epoch.seconds(),
             git_sha: manifest.source.git_sha.clone(),
             dirty: manifest.source.dirty,
+            fault: fault_in(&inputs.guest_init.program),
             artifacts: ArtifactReport::of(manifest),
             initramfs_unpacked_bytes: release.unpacked_bytes(),
             kernel: KernelReport {
@@ -264,6 +279,8 @@ fn render(report: &BuildReport) -> String {
         (Some(sha), false) => sha.clone(),
         (None, _) => "not from a repository".to_owned(),
     };
+    let fault = |fault: &String| ("fault", format!("guest init is built to fail: {fault}"));
+    fields.extend(report.fault.as_ref().map(fault));
     fields.extend([
         ("unpacked", format!("{unpacked} at each boot")),
         ("signed", format!("key {}", report.key_id)),

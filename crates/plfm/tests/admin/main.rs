@@ -21,6 +21,8 @@ mod policy;
 #[cfg(test)]
 mod redact;
 #[cfg(test)]
+mod rollouts;
+#[cfg(test)]
 mod scripted;
 #[cfg(test)]
 mod terminal;

@@ -106,3 +106,49 @@ fn a_typed_token_is_not_shown() {
             .contains("plfm_op_secret")
     );
 }
+
+#[test]
+fn a_watched_rollout_is_drawn_in_its_own_place_and_left_whole() {
+    use crate::rollouts::rollout;
+    use serde_json::json;
+
+    let complete = json!({"stage": "complete", "why": "complete: the hosts go by the new target"});
+    let server = Scripted::start(move |_, number| {
+        let state = match number {
+            0 | 1 => rollout(&json!({})),
+            _ => rollout(&complete),
+        };
+        Answer::json(200, state.to_string())
+    });
+    let (seen, code) = Session::start(&server.operator(), &["rollout", "show", "--watch"]).end();
+    assert_eq!(code, 0, "{seen}");
+    // A page, another one in its place (so many rows up, and all below is gone), and that one whole.
+    let pages: Vec<&str> = seen.split("\u{1b}[23A\u{1b}[J").collect();
+    let [first, second, last] = pages[..] else {
+        panic!("{seen}")
+    };
+    for page in [first, second] {
+        assert!(page.ends_with("…\r"), "{page}");
+        let fits = |line: &str| line.trim_end().chars().count() <= 80;
+        assert!(page.lines().all(fits), "{page}");
+    }
+    assert!(first.contains("canary, wave 2 of 3 at 5%"), "{first}");
+    assert!(second.contains("state      complete"), "{second}");
+    let moment = "wave 2 begins: 0 of 60 boots failed in the one before";
+    assert!(last.contains(moment) && !second.contains(moment), "{last}");
+    assert!(!last.contains('\u{1b}'), "{last}");
+}
+
+#[test]
+fn on_a_terminal_a_promotion_says_how_far_the_rollout_is() {
+    use crate::rollouts::rollout;
+    use serde_json::json;
+
+    let server = Scripted::start(|_, _| Answer::json(200, rollout(&json!({})).to_string()));
+    let operator = server.operator();
+    let mut session = Session::start(&operator, &["rollout", "promote"]);
+    session.expect("though its rollout is only at: canary, wave 2 of 3 at 5%? [y/N] ");
+    session.answer("n");
+    let (seen, code) = session.end();
+    assert_eq!((code, server.requests().len()), (1, 1), "{seen}");
+}

@@ -58,6 +58,14 @@ fn a_command_line_that_is_not_understood_changes_nothing_and_exits_with_2() {
         "policy window --days mon --start 02:30 --duration 90s --time-zone UTC",
         "policy window --none --start 02:30",
         "policy fetches many",
+        "rollout start",
+        "rollout start x --plan yearly",
+        "rollout start x --threshold 10",
+        "rollout start x --hosts-min 0",
+        "rollout start x --slow stop",
+        "rollout start x --watch --wait",
+        "rollout start x --timeout 5m",
+        "rollout pause x y",
         "tokens create x",
         "tokens create x --role king",
     ] {
@@ -95,6 +103,7 @@ fn what_cannot_be_taken_back_needs_a_yes() {
     for args in [
         &["kernels", "rollback", "some-release"][..],
         &["hosts", "revoke", "host-1"],
+        &["rollout", "promote"],
         &["tokens", "revoke", "01J"],
         &["hosts", "enroll-tokens", "revoke", "01J", "--no-input"],
     ] {

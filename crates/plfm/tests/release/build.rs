@@ -161,3 +161,43 @@ fn a_dynamic_busybox_is_refused_with_its_library() {
     let error = ran.stderr.lines().find(|line| line.starts_with("error")).unwrap();
     insta::assert_snapshot!(error, @"error: the release has no initramfs: a program for the initramfs cannot run there: busybox is dynamically linked: it needs the library libc.so.6");
 }
+
+#[test]
+fn a_guest_init_that_is_built_to_fail_goes_nowhere_but_to_the_lab() {
+    let fixture = Fixture::new();
+    fixture.generate();
+    // Asked for: refused before anything is compiled.
+    let args = [
+        "release",
+        "build",
+        "--key",
+        "keys/dev.key",
+        "--epoch",
+        "1766000000",
+    ];
+    let fault = ["--fault", "hang", "--channel", "production"];
+    let ran = fixture.plfm(&[&args[..], &fault].concat());
+    assert_eq!(ran.code, 2);
+    insta::assert_snapshot!(ran.stderr, @r"
+    error: guest init is built to fail (hang), and a release for production must not have that
+    hint: build guest init without a fault, or the release with --channel lab
+    ");
+    // Brought along: known by its bytes, whatever it is called.
+    let mark = "plfm-faulty-guest-init:hang;";
+    let Some(ran) = fixture.build_with(mark.as_bytes(), &["--channel", "production"]) else {
+        return;
+    };
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+    assert!(
+        ran.stderr.contains("error: guest init is built to fail (hang)"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!fixture.path("release").exists());
+    let ran = fixture
+        .build_with(mark.as_bytes(), &["--channel", "lab"])
+        .unwrap();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let said = "fault      guest init is built to fail: hang";
+    assert!(ran.stdout.contains(said), "{}", ran.stdout);
+}

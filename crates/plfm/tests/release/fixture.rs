@@ -127,6 +127,11 @@ impl Fixture {
     /// Builds a release into `release`, with whatever else is in `more`. `None`, said aloud, where the tools for it
     /// are not installed.
     pub fn build(&self, more: &[&str]) -> Option<Ran> {
+        self.build_with(&[], more)
+    }
+
+    /// The same, its guest init with something at its end.
+    pub fn build_with(&self, end: &[u8], more: &[&str]) -> Option<Ran> {
         if !self.path("keys/dev.key").exists() {
             self.generate();
         }
@@ -134,7 +139,7 @@ impl Fixture {
         // The real one: a configuration that lacks what guests need is refused.
         let fragment = concat!(env!("CARGO_MANIFEST_DIR"), "/../../kernel/x86_64.config");
         fs::copy(fragment, self.path("fragment")).unwrap();
-        fs::write(self.path("guest-init"), program()).unwrap();
+        fs::write(self.path("guest-init"), [&program(), end].concat()).unwrap();
         let common = [
             "release",
             "build",

@@ -22,6 +22,17 @@ pub struct ControlPlane {
     metrics_port: u16,
     registry: (PathBuf, PathBuf),
     token: String,
+    options: Vec<String>,
+}
+
+/// A `plfm admin …` that runs.
+pub struct Running(Child);
+
+impl Running {
+    /// Waits for its end.
+    pub fn wait(self) -> Ran {
+        Ran::from(self.0.wait_with_output().unwrap())
+    }
 }
 
 /// A port that was free a moment ago.
@@ -36,6 +47,11 @@ pub fn free_port() -> u16 {
 impl ControlPlane {
     /// Makes one that follows a registry, and waits until it is ready.
     pub fn of(registry: &Registry) -> Self {
+        Self::with(registry, &[])
+    }
+
+    /// The same, with more options.
+    pub fn with(registry: &Registry, options: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("plfm-e2e-control-")
             .tempdir_in("/tmp")
@@ -47,6 +63,7 @@ impl ControlPlane {
             metrics_port: free_port(),
             registry: (registry.store(), registry.root()),
             token: String::new(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
         };
         let mut init = Command::new(lab::program("plfm-control"));
         init.args(["init", "--name", "localhost", "--name", "127.0.0.1", "--data-dir"])
@@ -97,6 +114,7 @@ impl ControlPlane {
             .arg("--registry-root")
             .arg(root)
             .args(["--registry-poll-seconds", "1", "--heartbeat-seconds", "1"])
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -122,6 +140,22 @@ impl ControlPlane {
 
     /// `plfm admin …` with another token.
     pub fn admin_as(&self, token: &str, args: &[&str]) -> Ran {
+        Ran::from(self.command(token, args).output().unwrap())
+    }
+
+    /// `plfm admin …` as the first admin, which goes on.
+    pub fn spawn_admin(&self, args: &[&str]) -> Running {
+        let mut command = self.command(&self.token, args);
+        Running(
+            command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        )
+    }
+
+    fn command(&self, token: &str, args: &[&str]) -> Command {
         let mut command = Command::new(lab::program("plfm"));
         command
             .args(["--output", "json", "admin"])
@@ -131,7 +165,7 @@ impl ControlPlane {
             .env("PLFM_CONTROL_TOKEN", token)
             .env("XDG_CONFIG_HOME", self.path("config"))
             .stdin(Stdio::null());
-        Ran::from(command.output().unwrap())
+        command
     }
 
     pub fn json(&self, args: &[&str]) -> Value {

@@ -50,12 +50,12 @@ fn build_of(instance: &Value) -> String {
 }
 
 /// Boots an instance that stays, and gives its id and the build that it boots.
-fn boot(host: &Host, options: &[&str]) -> (String, String) {
+pub fn boot(host: &Host, options: &[&str]) -> (String, String) {
     let instance = host.start_script(&[&["--no-network"], options].concat(), "sleep 600");
     (instance["id"].as_str().unwrap().to_owned(), build_of(&instance))
 }
 
-fn state_of(host: &Host, id: &str) -> Value {
+pub fn state_of(host: &Host, id: &str) -> Value {
     let list = host.json(["ps", "--all"]);
     let items = list["items"].as_array().unwrap().iter();
     items

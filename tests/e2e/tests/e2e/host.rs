@@ -59,6 +59,12 @@ impl Host {
         Self::start(keyring, &[])
     }
 
+    /// A host with no release installed that takes those which fail on purpose, and does not wait long for a hello.
+    pub fn for_faults() -> Self {
+        let options = ["--channel", "lab", "--hello-seconds", "20", "--no-network"];
+        Self::start(&lab::faulty_keyring(), &options)
+    }
+
     /// A host without a keyring of its own: it is given a mirror and root metadata, and looks every second.
     pub fn with_registry(mirror: &str, root: &Path) -> Self {
         let mut host = Self::unstarted(&["--registry", mirror, "--registry-poll-seconds", "1"]);

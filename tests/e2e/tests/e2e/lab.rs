@@ -34,6 +34,20 @@ pub fn release_b() -> PathBuf {
     dir().join("release-b")
 }
 
+/// The key's file of the releases that fail on purpose, whose channel is `lab`.
+pub fn faulty_key() -> PathBuf {
+    dir().join("keys/faulty.key")
+}
+
+pub fn faulty_keyring() -> PathBuf {
+    dir().join("keys/faulty.keyring.json")
+}
+
+/// The release whose guest init has this fault.
+pub fn faulty(fault: &str) -> PathBuf {
+    dir().join("faulty").join(fault)
+}
+
 pub fn root_disk() -> PathBuf {
     dir().join("root.erofs")
 }

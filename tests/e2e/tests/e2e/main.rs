@@ -19,6 +19,7 @@ mod delivery;
 mod exec;
 mod exec_frames;
 mod failures;
+mod faults;
 mod fleet;
 mod guest;
 mod handshake;
@@ -34,6 +35,7 @@ mod network;
 mod patience;
 mod publisher;
 mod registry;
+mod rollouts;
 mod secrecy;
 mod software;
 mod stages;
@@ -70,6 +72,7 @@ fn main() {
         exec::FACTS,
         exec_frames::FACTS,
         failures::FACTS,
+        faults::FACTS,
         fleet::FACTS,
         guest::FACTS,
         handshake::FACTS,
@@ -79,6 +82,7 @@ fn main() {
         mirrors::FACTS,
         network::FACTS,
         patience::FACTS,
+        rollouts::FACTS,
         secrecy::FACTS,
         software::FACTS,
         stages::FACTS,
@@ -128,6 +132,7 @@ fn has_what_it_needs(name: &str) -> bool {
         Some("software") => lab::has_tap() && lab::software().is_some(),
         Some("mirrors") => lab::nginx().is_some(),
         Some("walk") => walk::can_be_walked(),
+        Some("faults" | "rollouts") => lab::faulty("hang").exists(),
         Some("bucket") => lab::s3().is_some(),
         _ => true,
     }

@@ -39,6 +39,13 @@ impl Registry {
         registry
     }
 
+    /// A registry without releases for those that fail on purpose.
+    pub fn for_faults() -> Self {
+        let registry = Self::unmade();
+        registry.init(&lab::faulty_keyring());
+        registry
+    }
+
     fn unmade() -> Self {
         let dir = tempfile::Builder::new()
             .prefix("plfm-e2e-registry-")
@@ -185,6 +192,11 @@ impl Registry {
 
     /// The lab's release under another build id, signed with the key in a file.
     pub fn release_by(&self, key: &Path, build_id: &str) -> PathBuf {
+        self.release_for(key, build_id, "production")
+    }
+
+    /// The same, for another channel.
+    pub fn release_for(&self, key: &Path, build_id: &str, channel: &str) -> PathBuf {
         let dir = self.path(&format!("releases/{build_id}"));
         std::fs::create_dir_all(&dir).unwrap();
         for file in [kernel_of(&lab::release()), initramfs_of(&lab::release())] {
@@ -193,6 +205,7 @@ impl Registry {
         }
         let manifest = std::fs::read(lab::release().join("manifest.json")).unwrap();
         let mut manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        manifest["channel"] = json!(channel);
         for artifact in ["kernel", "initramfs"] {
             manifest[artifact]["build_id"] = json!(build_id);
         }

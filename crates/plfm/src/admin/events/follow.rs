@@ -54,7 +54,7 @@ pub fn run(control: &Control, filter: &FilterArgs) -> Result<(), CliError> {
                     failures += 1;
                     tokio::time::sleep(FAILURE_WAIT).await;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.on_one_line()),
             }
         }
     })

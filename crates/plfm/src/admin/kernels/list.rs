@@ -1,22 +1,43 @@
 //! `plfm admin kernels list`.
 
 use plfm_api::Items;
-use plfm_api::control::Kernel;
+use plfm_api::control::{Kernel, Rollout};
+use serde::Serialize;
 
 use super::state::{render_boots, render_state};
 use crate::admin::Control;
+use crate::admin::rollout;
 use crate::output::CliError;
-use crate::table::render_table;
+use crate::table::{render_table, shorten};
 
 /// Most of a reason that a table has room for, in characters. `show` has all of it.
 const STATE_CHARS_MAX: usize = 60;
 
-pub fn run(control: &Control) -> Result<(), CliError> {
-    let items: Vec<Kernel> = control.block_on(async |client| client.list(&["kernels"], &[]).await)?;
-    control.out.result(&Items { items }, |list| render(&list.items))
+/// What `plfm admin kernels list` prints.
+#[derive(Debug, Serialize)]
+struct KernelList {
+    #[serde(flatten)]
+    kernels: Items<Kernel>,
+    /// The rollout that is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<Rollout>,
 }
 
-fn render(kernels: &[Kernel]) -> String {
+pub fn run(control: &Control) -> Result<(), CliError> {
+    let list = control.block_on(async |client| {
+        let items = client.list(&["kernels"], &[]).await?;
+        let rollout = rollout::under_way(client).await?;
+        Ok(KernelList {
+            kernels: Items { items },
+            rollout,
+        })
+    })?;
+    control
+        .out
+        .result(&list, |list| render(&list.kernels.items, list.rollout.as_ref()))
+}
+
+fn render(kernels: &[Kernel], rollout: Option<&Rollout>) -> String {
     if kernels.is_empty() {
         return "no releases; the control plane finds them in its registry\n".to_owned();
     }
@@ -39,16 +60,18 @@ fn render(kernels: &[Kernel]) -> String {
             format!("{}/{}", kernel.hosts, kernel.hosts_active),
             kernel.instances.to_string(),
             render_boots(kernel),
-            shorten(&render_state(&kernel.state)),
+            shorten(&state(kernel, rollout), STATE_CHARS_MAX),
         ]
     });
     render_table(header, rows)
 }
 
-fn shorten(text: &str) -> String {
-    match text.chars().count() > STATE_CHARS_MAX {
-        true => text.chars().take(STATE_CHARS_MAX - 1).chain(['…']).collect(),
-        false => text.to_owned(),
+/// What it is to the fleet; of what is being rolled out, how far that is.
+fn state(kernel: &Kernel, rollout: Option<&Rollout>) -> String {
+    let state = render_state(&kernel.state);
+    match rollout.filter(|rollout| rollout.release == kernel.release) {
+        Some(rollout) => format!("{state}; rollout: {}", rollout::state::render_state(rollout)),
+        None => state,
     }
 }
 
@@ -79,6 +102,24 @@ mod tests {
             .into_iter()
             .map(|state| Kernel { state, ..kernel() })
             .collect();
-        insta::assert_snapshot!(render(&kernels));
+        insta::assert_snapshot!(render(&kernels, None));
+    }
+
+    #[test]
+    fn what_is_being_rolled_out_says_how_far_it_is() {
+        let rollout = rollout::state::tests::rollout();
+        let candidate = Kernel {
+            release: rollout.release.clone(),
+            state: KernelState::Canary { weight: 525 },
+            ..kernel()
+        };
+        let states = [candidate, kernel()].map(|kernel| state(&kernel, Some(&rollout)));
+        assert_eq!(
+            states,
+            [
+                "canary at 5.25%; rollout: canary, wave 2 of 5 at 5.25%",
+                "available"
+            ]
+        );
     }
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use plfm_build::{
     BuildInputs, Checkout, Epoch, GuestInit, GuestInitError, GzipLevel, KERNEL_FRAGMENT_DEFAULT,
-    KERNEL_NEEDS, KernelError, KernelInputs, Progress, build_guest_init, build_kernel, find_checkout,
-    find_workspace, kernel_cache_dir, load_guest_init,
+    KERNEL_NEEDS, KernelError, KernelInputs, Progress, build_guest_init, build_kernel, check_fault,
+    find_checkout, find_workspace, kernel_cache_dir, load_guest_init,
 };
 use plfm_release::{Compatibility, Protocol, Variant};
 
@@ -30,6 +30,11 @@ impl BuildArgs {
                 .ok_or_else(|| usage("no_build_id", "the epoch gives no build id"))?,
         };
         // What is quick to fail comes before what takes minutes.
+        if let Some(fault) = self.fault {
+            check_fault(fault.as_str(), &self.channel).map_err(|refused| {
+                CliError::from_error(Category::Usage, refused.code(), &refused).with_hint(refused.hint())
+            })?;
+        }
         let busybox = read_optional(self.with_busybox.as_deref(), "busybox", "busybox-static")?;
         let ca_bundle = read_optional(self.with_ca_bundle.as_deref(), "the CA bundle", "ca-certificates")?;
         let kernel_inputs = self.kernel_inputs()?;
@@ -112,7 +117,7 @@ impl BuildArgs {
     ) -> Result<GuestInit, CliError> {
         let found = match (&self.guest_init, &self.guest_init_version, workspace) {
             (Some(path), Some(version), _) => load_guest_init(path, version.clone()),
-            (_, _, Some(workspace)) => build_guest_init(workspace, progress),
+            (_, _, Some(workspace)) => build_guest_init(workspace, self.fault, progress),
             (_, _, None) => {
                 let message = "there is no guest init: this is no checkout of the project";
                 let hint = "pass a checkout with --workspace, or a compiled program with --guest-init";
