@@ -15,6 +15,7 @@ mod program;
 mod refusals;
 mod registry;
 mod repeats;
+mod rollouts;
 mod serving;
 mod slow;
 mod store;
