@@ -103,7 +103,10 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             print(&text)
         }
         Verb::CheckConfig(told) => {
-            told.settings()?;
+            let settings = told.settings()?;
+            if let Some(webhook) = &settings.webhook {
+                plfm_control::control::Webhook::open(webhook)?;
+            }
             print("the configuration can be used")
         }
         Verb::Init(told) => block_on(init(told)),

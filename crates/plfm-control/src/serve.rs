@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::authority::{Authority, AuthorityFileError};
-use crate::control::{Background, Control, ControlError, Parts, SecretKey, SecretKeyError};
+use crate::control::{
+    Background, Control, ControlError, Parts, SecretKey, SecretKeyError, Webhook, WebhookError,
+};
 use crate::metrics::Metrics;
 use crate::registry::{FollowError, RegistryFollower};
 use crate::server::{App, Server, chain, observe_router};
@@ -60,6 +62,9 @@ pub enum ServeError {
     /// The registry.
     #[error("cannot follow the registry")]
     Registry(#[from] FollowError),
+    /// The webhook.
+    #[error("cannot use the webhook")]
+    Webhook(#[from] WebhookError),
     /// The address.
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
@@ -103,6 +108,8 @@ pub async fn serve(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         pace: settings.pace,
         polls_max: settings.polls_max,
         metrics: Arc::clone(&metrics),
+        clock: settings.clock.clone(),
+        webhook: settings.webhook.as_ref().map(Webhook::open).transpose()?,
     };
     let (control, background) = Control::start(parts).await?;
     if control.fleet().position() == 0 {

@@ -17,6 +17,7 @@ mod refusals;
 mod registry;
 mod repeats;
 mod replicas;
+mod rollouts;
 mod serving;
 mod slow;
 mod store;
