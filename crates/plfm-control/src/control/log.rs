@@ -154,9 +154,8 @@ impl Health {
 }
 
 /// What takes the fleet back.
-const TRIGGERS: [&str; 5] = [
+const TRIGGERS: [&str; 4] = [
     "operator",
-    "system",
     "worse_than_baseline",
     "handshake_timeouts",
     "over_threshold",
@@ -183,14 +182,12 @@ impl Rollbacks {
         }
     }
 
-    /// What did not take anything back yet is not shown, but for the operators.
+    /// All of them: an increase from nothing is seen only of what was shown before.
     pub(super) fn by_trigger(&self) -> Vec<(&'static str, u64)> {
         let counts = self
             .0
             .iter()
             .map(|count| count.load(std::sync::atomic::Ordering::Relaxed));
-        let mut triggers: Vec<(&'static str, u64)> = TRIGGERS.iter().copied().zip(counts).collect();
-        triggers.retain(|(trigger, rollbacks)| *trigger == "operator" || *rollbacks > 0);
-        triggers
+        TRIGGERS.iter().copied().zip(counts).collect()
     }
 }

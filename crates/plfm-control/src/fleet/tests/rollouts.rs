@@ -88,18 +88,25 @@ impl Fleet {
 
     fn look_until(&mut self, boots: Boots, minutes: &mut i64, stage: RolloutStage) {
         for _ in 0..60 {
-            *minutes += 30;
             if self.state.rollout_under_way().is_none() {
                 break;
             }
+            *minutes += 30;
             self.look(boots, *minutes).unwrap();
         }
         assert_eq!(self.state.rollouts().last().unwrap().shown().stage, stage);
     }
 
     fn ask(&mut self, command: Command) -> Result<Decision, Refusal> {
+        self.ask_at(command, 0)
+    }
+
+    fn ask_at(&mut self, command: Command, minutes: i64) -> Result<Decision, Refusal> {
         let sight = sight(&self.state);
-        self.run_with(command, |context| context.sight = sight)
+        self.run_with(command, |context| {
+            context.sight = sight;
+            context.now = context.now.max(at(minutes * 60));
+        })
     }
 }
 
@@ -191,7 +198,8 @@ fn a_good_release_becomes_the_default_wave_by_wave() {
 fn a_bad_release_is_taken_back_and_remembered_until_it_is_cleared() {
     let mut fleet = rolling(3);
     fleet.look(Boots::None, 1).unwrap();
-    fleet.look_until(Boots::Bad, &mut 10, RolloutStage::RolledBack);
+    let mut minutes = 10;
+    fleet.look_until(Boots::Bad, &mut minutes, RolloutStage::RolledBack);
     let target = fleet.state.target();
     assert_eq!((target.default, target.canary), (Some(release(2)), None));
     assert_eq!(
@@ -208,13 +216,13 @@ fn a_bad_release_is_taken_back_and_remembered_until_it_is_cleared() {
     );
     assert_eq!(code(fleet.set_default(3)), "release_rolled_back");
     assert_eq!(code(fleet.ask(start(3))), "release_rolled_back");
-    assert_eq!(code(fleet.ask(start(4))), "cool_down");
+    assert_eq!(code(fleet.ask_at(start(4), minutes + 1)), "cool_down");
     fleet.run(unblock(3)).unwrap();
     let patient = RolloutPlan {
         cool_down_seconds: Some(0),
         ..RolloutPlan::default()
     };
-    fleet.ask(start_with(3, patient)).unwrap();
+    fleet.ask_at(start_with(3, patient), minutes + 1).unwrap();
     assert_eq!(fleet.replayed(), fleet.state);
 }
 
@@ -300,6 +308,26 @@ fn an_operators_rollback_ends_the_rollout_and_remembers_the_release() {
     assert!(fleet.state.releases()[&release(2)].rolled_back.is_some());
     assert_eq!(fleet.state.target().default, Some(release(1)));
     assert_eq!(fleet.state.defaults().len(), 1);
+    assert_eq!(fleet.replayed(), fleet.state);
+}
+
+#[test]
+fn an_operator_who_takes_back_what_is_being_taken_back_does_not_go_two_steps() {
+    let mut fleet = rolling(3);
+    fleet.look(Boots::None, 1).unwrap();
+    while fleet.state.rollout_under_way().unwrap().at.stage != Stage::RollingBack {
+        fleet.look(Boots::Bad, 40).unwrap();
+    }
+    let again = fleet.ask_at(Command::Rollback(Rollback::default()), 41).unwrap();
+    assert_eq!((again.facts.len(), again.release), (0, Some(release(2))));
+    let further = Command::Rollback(Rollback {
+        to: Some(release(1).to_string()),
+        ..Rollback::default()
+    });
+    fleet.ask_at(further, 41).unwrap();
+    let last = fleet.state.rollouts().last().unwrap();
+    assert_eq!(last.shown().stage, RolloutStage::RolledBack);
+    assert_eq!(fleet.state.target().default, Some(release(1)));
     assert_eq!(fleet.replayed(), fleet.state);
 }
 
