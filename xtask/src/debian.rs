@@ -32,6 +32,13 @@ pub const PROMTOOL: Program = Program {
     probe: "--version",
 };
 
+/// A registry of images, as docker has it.
+pub const DOCKER_REGISTRY: Program = Program {
+    package: "docker-registry",
+    path: "usr/bin/docker-registry",
+    probe: "--version",
+};
+
 impl Program {
     /// The program: the machine's own, or one below the target directory.
     pub fn ensure(&self) -> anyhow::Result<PathBuf> {

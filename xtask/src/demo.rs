@@ -62,21 +62,13 @@ pub fn run(json_file: Option<&Path>, no_network: bool) -> anyhow::Result<()> {
             .map(|receipt| println!("{receipt}"))
     })?;
 
-    step("booting a microVM with a web server in it");
-    let root_disk = lab.root_disk();
-    let root_disk = root_disk.to_str().context("the lab's path is not UTF-8")?;
-    let boot = [
-        "run",
-        "--detach",
-        "--rootdisk",
-        root_disk,
-        "--env",
-        "PATH=/bin",
-        "--",
-    ];
+    step("booting a microVM with a web server in it, from a customer's OCI image");
+    let image = lab.image();
+    let boot = ["run", "--detach", &image, "--"];
     let instance = fleet.json(&lab, 1, &[&boot[..], &["sh", "-c", START]].concat())?;
     let id = instance["id"].as_str().context("the instance has no id")?;
     expect_release(&instance, FIRST)?;
+    println!("{}", fleet.show(&lab, 1, &["image", "list"])?);
     let (page, fetched_over) = fleet.page(&lab, &instance)?;
     println!("{page}");
     if !page.contains(&id.to_ascii_lowercase()) {

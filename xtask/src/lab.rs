@@ -9,6 +9,7 @@
 //!   faulty/         for channel lab: the same kernel, guest inits that fail on purpose; one for each fault
 //!   rootfs/         a userland: Debian's busybox
 //!   root.erofs
+//!   image/          the same userland as a customer's image, an OCI layout
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 
 use crate::shell::{cargo, find, read, root, run, run_quietly, step};
+use crate::software;
 
 /// Applets that the userland has links for.
 const APPLETS: &[&str] = &[
@@ -96,6 +98,11 @@ impl Lab {
         self.dir.join("root.erofs")
     }
 
+    /// The image, as the command line names it.
+    pub fn image(&self) -> String {
+        format!("oci:{}:latest", self.dir.join("image").display())
+    }
+
     /// `plfm`, which was built from this checkout.
     pub fn plfm(&self) -> Command {
         Command::new(self.bin.join("plfm"))
@@ -163,6 +170,7 @@ pub fn ensure_with(bin: PathBuf, show: Show) -> anyhow::Result<Lab> {
         &["--build-id", "20260102b", "--with-busybox", "--with-ca-bundle"],
     )?;
     make_root_disk(&lab)?;
+    make_image(&lab)?;
     Ok(lab)
 }
 
@@ -284,4 +292,19 @@ fn make_root_disk(lab: &Lab) -> anyhow::Result<()> {
     )?;
     std::fs::rename(image, disk)?;
     Ok(())
+}
+
+fn make_image(lab: &Lab) -> anyhow::Result<()> {
+    let image = lab.dir.join("image");
+    if image.exists() {
+        return Ok(());
+    }
+    step("making an image from Debian's busybox");
+    let unfinished = lab.dir.join("image.new");
+    let userland = lab.dir.join("image-rootfs");
+    make_userland(&userland)?;
+    let config = ["--config.cmd=/bin/sh", "--config.env=PATH=/bin"];
+    software::make_image(&unfinished, &[&userland], &config)?;
+    std::fs::remove_dir_all(userland)?;
+    Ok(std::fs::rename(unfinished, image)?)
 }

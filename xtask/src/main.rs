@@ -21,11 +21,13 @@ mod demo;
 mod fuzz;
 mod lab;
 mod monitoring;
+mod packaging;
 mod pypi;
 mod reproduce;
 mod s3;
 mod setup;
 mod shell;
+mod software;
 mod test;
 
 use std::path::PathBuf;
@@ -60,6 +62,8 @@ enum Task {
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// Make images of real software from Debian's packages, as the tests run them
+    Software,
     /// Show the guest contract in real microVMs: a table with a line for each clause
     Compliance,
     /// Measure
@@ -102,6 +106,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Setup => setup::run(),
         Task::Demo { json, no_network } => demo::run(json.as_deref(), no_network),
         Task::Test { args } => test::run(&args),
+        Task::Software => software::ensure().map(|dir| println!("{}", dir.display())),
         Task::Compliance => compliance::run_all(),
         Task::Bench(bench) => bench.run(),
         Task::Reproduce { kernel } => reproduce::run(kernel),

@@ -29,6 +29,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("iproute2", "tc"),
     // The control plane's other database.
     ("postgresql-15", "/usr/lib/postgresql/15/bin/initdb"),
+    // Images as others make and carry them, and clients of the software in them.
+    ("umoci", "umoci"),
+    ("skopeo", "skopeo"),
+    ("curl", "curl"),
+    ("redis-tools", "redis-cli"),
     // What the tests check our work with.
     ("cpio", "cpio"),
     ("jq", "jq"),
@@ -120,7 +125,8 @@ pub fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn is_root() -> bool {
+/// Whether this runs as root.
+pub fn is_root() -> bool {
     // The owner of our own /proc entry is whom we run as.
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)

@@ -1,7 +1,7 @@
 //! All tests. Those in microVMs find the lab by `PLFM_LAB`.
 
 use crate::shell::{self, cargo, is_installed, step};
-use crate::{compliance, debian, lab, monitoring, s3, setup};
+use crate::{compliance, debian, lab, monitoring, packaging, s3, setup, software};
 
 /// Runs them: those of the crates, then the guest contract. With `args`, which are the test runner's, only what they
 /// choose among all.
@@ -29,6 +29,8 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
         .env("PLFM_LAB_KERNEL", kernel)
         .env("PLFM_NGINX", debian::NGINX.ensure()?)
         .env("PLFM_PROMTOOL", debian::PROMTOOL.ensure()?)
+        .env("PLFM_DOCKER_REGISTRY", debian::DOCKER_REGISTRY.ensure()?)
+        .env("PLFM_SOFTWARE", software::ensure()?)
         .envs(s3_url.map(|url| ("PLFM_TEST_S3", url)));
     shell::run(&mut command)?;
     if is_installed("cargo-nextest") {
@@ -37,6 +39,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     }
     if args.is_empty() {
         monitoring::check()?;
+        packaging::check()?;
         if let Some(s3) = &s3 {
             s3::test_registry(s3)?;
         }

@@ -1,10 +1,12 @@
 //! What all requests share: the cache, the backend, and the instances.
 
 mod control;
+mod images;
 mod observe;
 mod registry;
 mod releases;
 mod retention;
+mod room;
 mod scrub;
 mod selection;
 mod trusted_keys;
@@ -15,15 +17,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use plfm_api::{CreateInstance, Host, Instance, NetworkMode};
+use plfm_api::{CreateInstance, Host, Instance, NetworkMode, PullImage};
 use plfm_cache::{Cache, Trust};
 use plfm_release::{Architecture, Protocol};
 use plfm_vmm::tap::TapSupport;
-use plfm_vmm::{Accelerator, Backend};
+use plfm_vmm::{Accelerator, Backend, Firecracker, Isolation, ProbeCommand};
 use tracing::{info, warn};
 
 use self::control::Control;
+use self::images::Images;
+pub use self::images::{Obtained, PullState, workload_error};
 use self::registry::RegistryLink;
+use self::room::{Limits, Need, Room};
 use crate::instance::{self, Command, Handle, Setting};
 use crate::metrics::Metrics;
 use crate::problem::{ApiError, chain};
@@ -31,8 +36,6 @@ use crate::settings::Settings;
 
 /// Guest init protocols that this agent speaks.
 const PROTOCOLS: [Protocol; 1] = [Protocol(plfm_guest_protocol::PROTOCOL)];
-/// How many instances may run at once.
-const INSTANCES_MAX: usize = 256;
 
 /// The agent. Cheap to clone.
 #[derive(Clone)]
@@ -41,11 +44,13 @@ pub struct Agent(Arc<Shared>);
 struct Shared {
     settings: Settings,
     cache: Cache,
+    images: Images,
     backend: Backend,
     tap: TapSupport,
     instances: Mutex<BTreeMap<String, Handle>>,
     registry: Option<RegistryLink>,
     control: Option<Arc<Control>>,
+    room: Room,
     metrics: Metrics,
     /// Held while the file of what must stay is changed.
     wishes: Mutex<()>,
@@ -73,7 +78,8 @@ impl Agent {
         for repair in repairs {
             warn!("release cache: {repair}");
         }
-        let backend = Backend::detect(settings.accelerator)?;
+        let images = Images::open(&settings)?;
+        let backend = find_backend(&settings).await?;
         let tap = TapSupport::detect();
         info!(
             vmm = vmm_name(&backend),
@@ -81,14 +87,24 @@ impl Agent {
             "host"
         );
         let (instances, control) = recover(&settings, control).await?;
+        // After that, as nothing of earlier instances takes room any more.
+        let limits = Limits::of(&settings)?;
+        info!(
+            instances = limits.instances,
+            memory_mib = limits.memory_mib,
+            scratch_mib = limits.scratch_mib,
+            "room for instances"
+        );
         let shared = Shared {
             settings,
             cache,
+            images,
             backend,
             tap,
             instances: Mutex::new(instances),
             registry,
             control,
+            room: Room::new(limits),
             metrics: Metrics::new(agent_version()),
             wishes: Mutex::default(),
             trusting: Mutex::default(),
@@ -132,20 +148,15 @@ impl Agent {
             return Err(ApiError::conflict("host_draining", detail)
                 .hint("run it on another host, or have an operator end the draining"));
         }
-        if self
-            .list()
-            .iter()
-            .filter(|instance| !instance.state.is_over())
-            .count()
-            >= INSTANCES_MAX
-        {
-            let detail = format!("this host runs {INSTANCES_MAX} instances already");
-            return Err(ApiError::new(
+        // Given back when the instance is over, or when nothing comes of it.
+        let place = self.0.room.take(Need::of(&request)).map_err(|no_room| {
+            ApiError::new(
                 axum::http::StatusCode::SERVICE_UNAVAILABLE,
                 "host_full",
-                detail,
-            ));
-        }
+                no_room.to_string(),
+            )
+            .hint(no_room.hint())
+        })?;
         let no_network = match request.network {
             NetworkMode::Off => Some("not wanted"),
             NetworkMode::Auto => network_note(&self.0.settings, self.0.tap),
@@ -157,8 +168,16 @@ impl Agent {
                 }
             },
         };
+        let image = match (&request.root_disk, &request.image) {
+            (None, Some(image)) => {
+                let (image, pull) = (image.clone(), request.pull);
+                Some(self.image_for(&PullImage { image, pull }).await?)
+            }
+            // What is wrong with the others is the plan's to say.
+            (Some(_), _) | (None, None) => None,
+        };
         let agent = self.clone();
-        let plan = blocking(move || agent.plan_boot(request)).await??;
+        let plan = blocking(move || agent.plan_boot(request, image)).await??;
         self.0
             .metrics
             .verified(std::time::Duration::from_micros(plan.verify_us));
@@ -182,6 +201,7 @@ impl Agent {
         tokio::spawn(async move {
             // Over in any way: one instance more may be one too many.
             let _ = task.await;
+            drop(place);
             agent.forget_surplus().await;
         });
         Ok(view)
@@ -349,11 +369,33 @@ pub fn agent_version() -> semver::Version {
         .unwrap_or_else(|_| semver::Version::new(0, 0, 0))
 }
 
+/// Chooses what runs this host's instances, and says why.
+async fn find_backend(settings: &Settings) -> anyhow::Result<Backend> {
+    let wish = settings.vmm_wish(Some(ProbeCommand::this_program()));
+    let found = tokio::task::spawn_blocking(move || Backend::find(&wish)).await??;
+    for warning in &found.warnings {
+        warn!("{warning}");
+    }
+    info!(
+        vmm = vmm_name(&found.backend),
+        "vmm: {}",
+        found.reasons.join("; ")
+    );
+    if let Backend::Firecracker(Firecracker {
+        isolation: Isolation::Jailed(jailer),
+        ..
+    }) = &found.backend
+    {
+        make_private_dir(&jailer.base)?;
+    }
+    Ok(found.backend)
+}
+
 fn vmm_name(backend: &Backend) -> &'static str {
-    if is_emulated(backend) {
-        "qemu-tcg"
-    } else {
-        "qemu-kvm"
+    match backend {
+        Backend::Firecracker(_) => "firecracker",
+        Backend::Qemu { .. } if is_emulated(backend) => "qemu-tcg",
+        Backend::Qemu { .. } => "qemu-kvm",
     }
 }
 
@@ -366,7 +408,8 @@ fn is_emulated(backend: &Backend) -> bool {
         Backend::Qemu {
             accelerator: Accelerator::Kvm,
             ..
-        } => false,
+        }
+        | Backend::Firecracker(_) => false,
     }
 }
 

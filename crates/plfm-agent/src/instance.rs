@@ -5,8 +5,10 @@ mod output;
 mod plan;
 mod prepare;
 mod record;
+mod request;
 mod run;
 mod verdict;
+mod workload;
 
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
@@ -16,11 +18,12 @@ use std::time::Duration;
 use plfm_api::Instance;
 use plfm_cache::InstalledRelease;
 use plfm_rollout::selection::Selection;
-use plfm_vmm::{Backend, VsockPath};
+use plfm_vmm::Backend;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::agent::Obtained;
 use crate::problem::chain;
 
 pub use output::OutputLog;
@@ -56,6 +59,8 @@ pub type BootListener = Arc<dyn Fn(&Instance) + Send + Sync>;
 pub struct Chosen {
     pub release: InstalledRelease,
     pub selection: Selection,
+    /// The image that it runs from, if not from a root disk that was brought.
+    pub image: Option<Obtained>,
 }
 
 /// Where and on what an instance runs.
@@ -81,6 +86,8 @@ pub struct Handle {
     view: watch::Receiver<Instance>,
     commands: mpsc::Sender<Command>,
     output: OutputLog,
+    /// What runs it; none, if it is over.
+    backend: Option<Backend>,
     run_dir: PathBuf,
     dir: PathBuf,
 }
@@ -116,7 +123,8 @@ impl Handle {
 
     /// Connects to a port of the guest. The error is for people.
     pub async fn connect(&self, port: u32, patience: Duration) -> Result<UnixStream, String> {
-        let vsock = VsockPath::in_dir(&self.run_dir).map_err(|error| chain(&error))?;
+        let backend = self.backend.as_ref().ok_or("the instance is over")?;
+        let vsock = backend.vsock(&self.run_dir).map_err(|error| chain(&error))?;
         vsock
             .connect(port, tokio::time::Instant::now() + patience)
             .await
@@ -143,6 +151,7 @@ pub fn spawn(plan: BootPlan, setting: Setting) -> (Handle, Instance, JoinHandle<
         view: views,
         commands,
         output: output.clone(),
+        backend: Some(setting.backend.clone()),
         run_dir,
         dir,
     };
@@ -159,6 +168,7 @@ fn ended_handle(view: Instance, dir: &Path) -> Handle {
         view: views,
         commands,
         output,
+        backend: None,
         run_dir: dir.to_owned(),
         dir: dir.to_owned(),
     }

@@ -32,7 +32,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-pub use crate::settings::Settings;
+pub use crate::settings::{Settings, SettingsError, SettingsProblem, check_settings, load_settings};
 
 /// What an agent is told while it runs. Cheap to clone.
 #[derive(Debug, Clone, Default)]

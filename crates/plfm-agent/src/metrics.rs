@@ -34,10 +34,17 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PullLabels {
+    outcome: &'static str,
+}
+
 /// What is looked at when the metrics are read.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Glance {
     pub cache_bytes: u64,
+    pub images: u64,
+    pub image_bytes: u64,
     pub generation: u64,
     pub is_connected: bool,
 }
@@ -51,6 +58,11 @@ pub struct Metrics {
     verify_seconds: Histogram,
     refusals: Family<ReasonLabels, Counter>,
     cache_bytes: Gauge,
+    image_pulls: Family<PullLabels, Counter>,
+    image_fetched: Counter,
+    image_build_seconds: Histogram,
+    images: Gauge,
+    image_bytes: Gauge,
     generation: Gauge,
     connected: Gauge,
     /// Labels that have a release.
@@ -70,6 +82,13 @@ fn seconds() -> Histogram {
     ])
 }
 
+/// From what a small image takes to what the largest that is allowed does.
+fn build_seconds() -> Histogram {
+    Histogram::new([
+        0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+    ])
+}
+
 impl Metrics {
     /// Metrics of an agent that has done nothing yet.
     pub fn new(version: semver::Version) -> Self {
@@ -81,10 +100,19 @@ impl Metrics {
             verify_seconds: seconds(),
             refusals: Family::default(),
             cache_bytes: Gauge::default(),
+            image_pulls: Family::default(),
+            image_fetched: Counter::default(),
+            image_build_seconds: build_seconds(),
+            images: Gauge::default(),
+            image_bytes: Gauge::default(),
             generation: Gauge::default(),
             connected: Gauge::default(),
             known: std::sync::Mutex::default(),
         };
+        // There before the first: a rate needs to see it rise from nothing.
+        for outcome in ["built", "present"] {
+            drop(metrics.image_pulls.get_or_create(&PullLabels { outcome }));
+        }
         metrics.registered(version)
     }
 
@@ -130,9 +158,39 @@ impl Metrics {
             "Whether the control plane answered last",
             self.connected.clone(),
         );
+        self.register_images();
+        let registry = &mut self.registry;
         let build = Info::new([("version", version.to_string())]);
         registry.register("build", "This agent", build);
         self
+    }
+
+    fn register_images(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "image_pulls",
+            "Pulls of images, by what came of them",
+            self.image_pulls.clone(),
+        );
+        registry.register_with_unit(
+            "image_download",
+            "Bytes of images fetched from their registries",
+            Unit::Bytes,
+            self.image_fetched.clone(),
+        );
+        registry.register_with_unit(
+            "image_build",
+            "What it took to make an image's disk",
+            Unit::Seconds,
+            self.image_build_seconds.clone(),
+        );
+        registry.register("images", "Images that are on the host", self.images.clone());
+        registry.register_with_unit(
+            "image_store",
+            "Bytes that the images' disks take",
+            Unit::Bytes,
+            self.image_bytes.clone(),
+        );
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, BTreeSet<Known>> {
@@ -177,6 +235,21 @@ impl Metrics {
         self.downloaded.inc_by(bytes);
     }
 
+    /// Notes a pull that is over. Outcomes are the program's own words, so there are only so many.
+    pub fn image_pulled(&self, outcome: &'static str) {
+        self.image_pulls.get_or_create(&PullLabels { outcome }).inc();
+    }
+
+    /// Notes bytes of an image that came from its registry.
+    pub fn image_fetched(&self, bytes: u64) {
+        self.image_fetched.inc_by(bytes);
+    }
+
+    /// Notes that an image's disk was made.
+    pub fn image_built(&self, took: Duration) {
+        self.image_build_seconds.observe(took.as_secs_f64());
+    }
+
     /// Forgets the series of releases that are neither installed nor run.
     pub fn forget_all_but(&self, releases: &BTreeSet<ReleaseId>) {
         let releases: BTreeSet<String> = releases.iter().map(ToString::to_string).collect();
@@ -201,10 +274,11 @@ impl Metrics {
 
     /// All of it as Prometheus reads it.
     pub fn render(&self, glance: Glance) -> Result<String, std::fmt::Error> {
-        self.cache_bytes
-            .set(i64::try_from(glance.cache_bytes).unwrap_or(i64::MAX));
-        self.generation
-            .set(i64::try_from(glance.generation).unwrap_or(i64::MAX));
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.cache_bytes.set(gauge(glance.cache_bytes));
+        self.images.set(gauge(glance.images));
+        self.image_bytes.set(gauge(glance.image_bytes));
+        self.generation.set(gauge(glance.generation));
         self.connected.set(i64::from(glance.is_connected));
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
@@ -269,9 +343,14 @@ mod tests {
         metrics.downloaded(7);
         metrics.verified(Duration::from_millis(20));
         metrics.refused("key_revoked");
+        metrics.image_pulled("image_not_found");
+        metrics.image_fetched(8);
+        metrics.image_built(Duration::from_millis(300));
         let text = metrics
             .render(Glance {
                 cache_bytes: 5,
+                images: 2,
+                image_bytes: 6,
                 generation: 9,
                 is_connected: true,
             })
@@ -284,6 +363,12 @@ mod tests {
             "plfm_agent_verify_seconds_count 1",
             "plfm_agent_verification_failures_total{reason=\"key_revoked\"} 1",
             "plfm_agent_cache_bytes 5",
+            "plfm_agent_image_pulls_total{outcome=\"built\"} 0",
+            "plfm_agent_image_pulls_total{outcome=\"image_not_found\"} 1",
+            "plfm_agent_image_download_bytes_total 8",
+            "plfm_agent_image_build_seconds_count 1",
+            "plfm_agent_images 2",
+            "plfm_agent_image_store_bytes 6",
             "plfm_agent_generation 9",
             "plfm_agent_control_connected 1",
             "plfm_agent_build_info{version=\"1.2.3\"} 1",

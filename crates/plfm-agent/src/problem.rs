@@ -6,7 +6,7 @@ use plfm_api::{PROBLEM_CONTENT_TYPE, Problem};
 use tracing::warn;
 
 /// An error with a status, a stable code and a hint.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ApiError {
     status: StatusCode,
     code: &'static str,
@@ -86,8 +86,9 @@ impl ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+impl ApiError {
+    /// The error's body, which is in the log from now on.
+    pub fn into_problem(self) -> Problem {
         let request_id = ulid::Ulid::generate().to_string();
         warn!(
             request_id,
@@ -96,7 +97,7 @@ impl IntoResponse for ApiError {
             "{}",
             self.detail
         );
-        let problem = Problem {
+        Problem {
             kind: "about:blank".to_owned(),
             title: self.status.canonical_reason().unwrap_or("error").to_owned(),
             status: self.status.as_u16(),
@@ -105,8 +106,14 @@ impl IntoResponse for ApiError {
             hint: self.hint,
             retryable: self.status == StatusCode::SERVICE_UNAVAILABLE,
             request_id,
-        };
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
-        (self.status, [(header::CONTENT_TYPE, PROBLEM_CONTENT_TYPE)], body).into_response()
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status;
+        let body = serde_json::to_vec(&self.into_problem()).unwrap_or_default();
+        (status, [(header::CONTENT_TYPE, PROBLEM_CONTENT_TYPE)], body).into_response()
     }
 }

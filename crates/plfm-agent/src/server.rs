@@ -1,6 +1,7 @@
 //! HTTP over the agent's Unix socket. Only root can reach it: the socket is 0600 in a directory that is 0700.
 
 mod exec;
+mod images;
 mod instances;
 mod metrics;
 mod releases;
@@ -60,6 +61,10 @@ pub async fn serve(
         .route("/v1/releases/gc", post(releases::collect))
         .route("/v1/registry", get(releases::registry))
         .route("/v1/registry/refresh", post(releases::refresh_registry))
+        .route("/v1/images", get(images::list))
+        .route("/v1/images/show", get(images::show))
+        .route("/v1/images/pull", post(images::pull))
+        .route("/v1/images/gc", post(images::collect))
         .route("/v1/instances", get(instances::list).post(instances::create))
         .route(
             "/v1/instances/{id}",

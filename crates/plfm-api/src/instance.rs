@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use plfm_release::ReleaseId;
 use serde::{Deserialize, Serialize};
 
-use crate::BootReport;
+use crate::{BootReport, InstanceImage, PullPolicy};
 
 /// Scratch disk of an instance that asks for none, in MiB.
 pub const SCRATCH_MIB_DEFAULT: u32 = 512;
@@ -18,8 +18,16 @@ pub struct CreateInstance {
     /// unique: a pin holds for all instances that have its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The customer's root disk: an ext4, erofs or squashfs image, absolute path. Never written.
-    pub root_disk: String,
+    /// The customer's root disk: an ext4, erofs or squashfs image, absolute path. Never written. This or `image`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_disk: Option<String>,
+    /// The customer's image instead: `oci:DIR[:NAME]`, `docker-archive:FILE[:NAME]` (absolute paths) or a registry's
+    /// reference. What it says about its program holds where `workload` says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Whether the image's registry is asked.
+    #[serde(default)]
+    pub pull: PullPolicy,
     /// Size of the scratch disk that is made for it, in MiB.
     #[serde(default = "default_scratch_mib")]
     pub scratch_mib: u32,
@@ -128,8 +136,12 @@ pub struct Volume {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
-    /// Program and arguments.
+    /// Program and arguments. With an image: the arguments of its entrypoint, instead of its own.
+    #[serde(default)]
     pub argv: Vec<String>,
+    /// Another entrypoint than the image's, whose arguments then do not count either. Refused with a root disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
     /// The environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -254,6 +266,9 @@ pub struct Instance {
     /// The same for people, with what was passed over for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<String>,
+    /// The image that it runs from, if not from a root disk that was brought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<InstanceImage>,
     /// Program and arguments.
     pub argv: Vec<String>,
     /// When it was created.

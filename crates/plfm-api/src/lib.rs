@@ -9,6 +9,10 @@
 //! | `GET /v1/releases` | | [`Items`] of [`Release`] |
 //! | `POST /v1/releases` | [`InstallRelease`] | [`Release`] |
 //! | `POST /v1/releases/current` | [`SetCurrentRelease`] | [`Release`] |
+//! | `GET /v1/images` | | [`Items`] of [`Image`] |
+//! | `GET /v1/images/show` | `?image=` a name, a digest or its beginning | [`Image`] |
+//! | `POST /v1/images/pull` | [`PullImage`] | lines of [`PullEvent`] |
+//! | `POST /v1/images/gc` | | [`CollectedImages`] |
 //! | `GET /v1/instances` | | [`Items`] of [`Instance`] |
 //! | `POST /v1/instances` | [`CreateInstance`] | [`Instance`] |
 //! | `GET /v1/instances/{id}` | `?wait=ready` or `stopped`, `timeout_seconds` | [`Instance`] |
@@ -26,6 +30,7 @@
 pub mod control;
 mod exposition;
 mod host;
+mod image;
 mod instance;
 mod problem;
 mod release;
@@ -33,6 +38,10 @@ mod report;
 
 pub use exposition::{PROMETHEUS_CONTENT_TYPE, prometheus_text};
 pub use host::{ControlLink, ControlProblem, Host, Items};
+pub use image::{
+    CollectedImages, Image, ImageDigest, ImageProgram, InstanceImage, PullEvent, PullImage, PullPolicy,
+    PullProgress, PullStep, PulledImage,
+};
 pub use instance::{
     CreateInstance, Instance, InstanceExit, InstanceState, NetworkMode, Resources, Rlimit,
     SCRATCH_MIB_DEFAULT, SecretsOwner, SignalInstance, StopInstance, Volume, VolumeMode, Workload,

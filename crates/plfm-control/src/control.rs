@@ -25,6 +25,7 @@ pub(crate) mod pace;
 mod polls;
 mod rollouts;
 mod tokens;
+mod webhook;
 
 pub use enrolment::NewHost;
 pub use error::ControlError;
@@ -37,6 +38,7 @@ pub use numbers::Numbers;
 pub use pace::Pace;
 pub use rollouts::RolloutView;
 pub use tokens::{ClaimedToken, MadeToken, SECRET_KEY_FILE, SecretKey, SecretKeyError, TokenKind};
+pub use webhook::{SIGNATURE, Webhook, WebhookError};
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
@@ -46,6 +48,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
+use crate::clock::Clock;
 use crate::fleet::FleetState;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -60,6 +63,9 @@ struct Inner {
     secret_key: SecretKey,
     pace: Pace,
     metrics: Arc<Metrics>,
+    clock: Clock,
+    /// This one of several replicas, while it runs.
+    replica: String,
     health: Health,
     fleet: RwLock<Arc<FleetState>>,
     told: watch::Sender<Arc<Told>>,
@@ -89,6 +95,10 @@ pub struct Parts {
     pub polls_max: usize,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What time it is.
+    pub clock: Clock,
+    /// Who is told of rollouts.
+    pub webhook: Option<Webhook>,
 }
 
 /// What runs beside the requests.
@@ -96,6 +106,7 @@ pub struct Background {
     follower: JoinHandle<()>,
     batcher: JoinHandle<()>,
     driver: JoinHandle<()>,
+    teller: Option<JoinHandle<()>>,
 }
 
 impl Control {
@@ -112,6 +123,8 @@ impl Control {
             secret_key: parts.secret_key,
             pace: parts.pace,
             metrics: parts.metrics,
+            clock: parts.clock,
+            replica: ulid::Ulid::generate().to_string(),
             health: Health::default(),
             reading: Mutex::default(),
             deciding: Mutex::default(),
@@ -124,10 +137,15 @@ impl Control {
             closing: CancellationToken::new(),
         }));
         control.catch_up().await?;
+        if parts.webhook.is_some() {
+            webhook::Teller::begin(&control).await?;
+        }
+        let tell = |webhook| tokio::spawn(webhook::Teller::new(control.clone(), webhook).run());
         let background = Background {
             follower: tokio::spawn(control.clone().follow_log()),
             batcher: tokio::spawn(control.clone().take_beats(waiting)),
             driver: tokio::spawn(rollouts::Driver::new(control.clone()).run()),
+            teller: parts.webhook.map(tell),
         };
         Ok((control, background))
     }
@@ -145,6 +163,16 @@ impl Control {
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> jiff::Timestamp {
+        self.0.clock.now()
+    }
+
+    /// The clock that it goes by.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
     }
 
     /// The database.
@@ -171,5 +199,9 @@ impl Background {
         let _ = self.follower.await;
         let _ = self.batcher.await;
         let _ = self.driver.await;
+        if let Some(teller) = self.teller {
+            let _ = teller.await;
+        }
+        control.leave_desk().await;
     }
 }

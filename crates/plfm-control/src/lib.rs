@@ -10,6 +10,7 @@
 //! generation only rises; no artifact byte passes through here.
 
 pub mod authority;
+pub mod clock;
 pub mod control;
 pub mod fleet;
 mod init;

@@ -5,11 +5,13 @@ mod notify;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 use plfm_control::settings::{DATA_DIR_DEFAULT, Given, Settings};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -101,7 +103,10 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             print(&text)
         }
         Verb::CheckConfig(told) => {
-            told.settings()?;
+            let settings = told.settings()?;
+            if let Some(webhook) = &settings.webhook {
+                plfm_control::control::Webhook::open(webhook)?;
+            }
             print("the configuration can be used")
         }
         Verb::Init(told) => block_on(init(told)),
@@ -172,6 +177,7 @@ async fn serve(told: Told) -> anyhow::Result<()> {
             return Err(error.into());
         }
     };
+    let reloads = tokio::spawn(reload_on_signal(Arc::clone(&running.reload)));
     let notifier = notify::Notifier::from_environment();
     notifier.ready();
     let watchdog = tokio::spawn(notifier.clone().keep_alive());
@@ -179,6 +185,7 @@ async fn serve(told: Told) -> anyhow::Result<()> {
     notifier.stopping();
     running.ended().await;
     watchdog.abort();
+    reloads.abort();
     signals.abort();
     Ok(())
 }
@@ -212,6 +219,17 @@ fn raise_file_limit() -> std::io::Result<()> {
         maximum: limit.maximum,
     };
     Ok(setrlimit(Resource::Nofile, raised)?)
+}
+
+/// SIGHUP: whoever replaced the files of the certificate says so.
+async fn reload_on_signal(reload: Arc<Notify>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
+        return;
+    };
+    while hangups.recv().await.is_some() {
+        reload.notify_one();
+    }
 }
 
 async fn cancel_on_signal(shutdown: CancellationToken) {

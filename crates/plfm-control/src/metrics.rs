@@ -45,6 +45,11 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
 /// What is counted.
 pub struct Metrics {
     registry: Registry,
@@ -60,6 +65,7 @@ pub struct Metrics {
     generation: Gauge<u64, AtomicU64>,
     log_position: Gauge<u64, AtomicU64>,
     registry_updates: Family<ReasonLabels, Counter>,
+    webhook_deliveries: Family<OutcomeLabels, Counter>,
     fleet: Arc<RwLock<FleetNumbers>>,
 }
 
@@ -79,6 +85,7 @@ impl Default for Metrics {
             generation: Gauge::default(),
             log_position: Gauge::default(),
             registry_updates: Family::default(),
+            webhook_deliveries: Family::default(),
             fleet: Arc::default(),
         };
         metrics.register();
@@ -153,6 +160,14 @@ impl Metrics {
             "Times that the registry was asked, by what came of it",
             self.registry_updates.clone(),
         );
+        registry.register(
+            "webhook_deliveries",
+            "Notices to the webhook, by what came of each try",
+            self.webhook_deliveries.clone(),
+        );
+        for outcome in ["delivered", "failed", "given_up"] {
+            drop(self.webhook_deliveries.get_or_create(&OutcomeLabels { outcome }));
+        }
         registry.register_collector(Box::new(fleet::Collector(Arc::clone(&self.fleet))));
     }
 
@@ -209,6 +224,13 @@ impl Metrics {
     pub fn registry_update(&self, result: &'static str) {
         self.registry_updates
             .get_or_create(&ReasonLabels { reason: result })
+            .inc();
+    }
+
+    /// The webhook was told something, or not.
+    pub fn webhook_delivery(&self, outcome: &'static str) {
+        self.webhook_deliveries
+            .get_or_create(&OutcomeLabels { outcome })
             .inc();
     }
 

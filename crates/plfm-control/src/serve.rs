@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::authority::{Authority, AuthorityFileError};
-use crate::control::{Background, Control, ControlError, Parts, SecretKey, SecretKeyError};
+use crate::control::{
+    Background, Control, ControlError, Parts, SecretKey, SecretKeyError, Webhook, WebhookError,
+};
 use crate::metrics::Metrics;
 use crate::registry::{FollowError, RegistryFollower};
 use crate::server::{App, Server, chain, observe_router};
@@ -19,8 +22,12 @@ use crate::settings::{Settings, TlsSource};
 use crate::store::{Store, StoreError};
 use crate::tls::{HostCertificateVerifier, IdentityError, ServerIdentity, server_config};
 
-/// How often the control plane looks whether its own certificate has to be another one.
-const IDENTITY_INTERVAL: Duration = Duration::from_secs(600);
+/// How long the control plane does not look whether its own certificate has to be another one, at most: a clock that is put
+/// forward is noticed. And at least: what cannot be renewed is not tried all the time.
+const IDENTITY_PAUSE_MAX: Duration = Duration::from_secs(600);
+const IDENTITY_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The same after it could not be.
+const IDENTITY_RETRY: Duration = Duration::from_secs(60);
 /// How often what is not needed any more is removed.
 const CLEANING_INTERVAL: Duration = Duration::from_secs(3_600);
 /// How long answers are kept for requests that are sent again: longer than any script retries.
@@ -55,6 +62,9 @@ pub enum ServeError {
     /// The registry.
     #[error("cannot follow the registry")]
     Registry(#[from] FollowError),
+    /// The webhook.
+    #[error("cannot use the webhook")]
+    Webhook(#[from] WebhookError),
     /// The address.
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
@@ -70,6 +80,8 @@ pub struct Running {
     pub ca_certificate: PathBuf,
     /// The control plane itself.
     pub control: Control,
+    /// Tells it to read the files of its own certificate again, now.
+    pub reload: Arc<Notify>,
     served: JoinHandle<()>,
     beside: Vec<JoinHandle<()>>,
     background: Background,
@@ -96,6 +108,8 @@ pub async fn serve(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         pace: settings.pace,
         polls_max: settings.polls_max,
         metrics: Arc::clone(&metrics),
+        clock: settings.clock.clone(),
+        webhook: settings.webhook.as_ref().map(Webhook::open).transpose()?,
     };
     let (control, background) = Control::start(parts).await?;
     if control.fleet().position() == 0 {
@@ -109,7 +123,12 @@ pub async fn serve(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         .await
         .map_err(listen)?;
     let (mut beside, metrics_address) = observe(settings.metrics_listen, &control, &shutdown).await?;
-    beside.push(tokio::spawn(keep_identity(identity, shutdown.clone())));
+    let reload = Arc::new(Notify::new());
+    beside.push(tokio::spawn(keep_identity(
+        identity,
+        Arc::clone(&reload),
+        shutdown.clone(),
+    )));
     beside.push(tokio::spawn(clean(control.clone(), shutdown.clone())));
     if let Some(follower) = follower {
         beside.push(tokio::spawn(follower.follow(control.clone(), shutdown.clone())));
@@ -120,6 +139,7 @@ pub async fn serve(settings: Settings, shutdown: CancellationToken) -> Result<Ru
         metrics_address,
         ca_certificate: settings.ca_cert,
         control: control.clone(),
+        reload,
         served: tokio::spawn(server.serve(metrics, shutdown)),
         beside,
         background,
@@ -164,15 +184,40 @@ async fn observe(
     Ok((vec![task], Some(bound)))
 }
 
-async fn keep_identity(identity: Arc<ServerIdentity>, shutdown: CancellationToken) {
-    while !ended_within(IDENTITY_INTERVAL, &shutdown).await {
-        let identity = Arc::clone(&identity);
-        let renewed = tokio::task::spawn_blocking(move || identity.renew(Timestamp::now())).await;
-        if let Ok(Err(error)) = renewed {
-            warn!(
+async fn keep_identity(identity: Arc<ServerIdentity>, reload: Arc<Notify>, shutdown: CancellationToken) {
+    let mut pause_min = IDENTITY_PAUSE_MIN;
+    loop {
+        let pause = identity
+            .rests(Timestamp::now())
+            .clamp(pause_min, IDENTITY_PAUSE_MAX);
+        let is_asked = tokio::select! {
+            () = tokio::time::sleep(pause) => false,
+            () = reload.notified() => true,
+            () = shutdown.cancelled() => return,
+        };
+        let looking = Arc::clone(&identity);
+        let looked = tokio::task::spawn_blocking(move || {
+            let now = Timestamp::now();
+            if is_asked {
+                looking.reload(now)
+            } else {
+                looking.renew(now)
+            }
+        });
+        let looked = looked.await;
+        pause_min = match looked {
+            Ok(Err(_)) => IDENTITY_RETRY,
+            Ok(Ok(_)) | Err(_) => IDENTITY_PAUSE_MIN,
+        };
+        match looked {
+            Ok(Ok(true)) => {
+                info!(not_after = %identity.not_after(), "new connections get another certificate of the control plane");
+            }
+            Ok(Ok(false)) | Err(_) => {}
+            Ok(Err(error)) => warn!(
                 "the control plane's own certificate stays as it was: {}",
                 chain(&error)
-            );
+            ),
         }
     }
 }

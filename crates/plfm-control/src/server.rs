@@ -16,6 +16,7 @@ mod extract;
 mod failures;
 mod fleet_hosts;
 mod hosts;
+mod leftover;
 pub mod limits;
 mod observe;
 mod operators;

@@ -15,6 +15,7 @@ use plfm_release::Channel;
 use serde::{Deserialize, Serialize};
 
 use crate::authority::{CA_CERTIFICATE_FILE, CA_KEY_FILE};
+use crate::clock::Clock;
 use crate::control::{Pace, SECRET_KEY_FILE};
 use crate::server::limits::{CONNECTIONS_MAX_DEFAULT, POLLS_MAX_DEFAULT};
 
@@ -112,6 +113,37 @@ pub struct Given {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", env = "PLFM_CONTROL_LOG_JSON")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_json: Option<bool>,
+    /// Who is told of rollouts. In the file only: the address may have a token in it.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookGiven>,
+}
+
+/// `[webhook]`.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookGiven {
+    /// Where notices are posted to.
+    pub url: String,
+    /// The file with the secret that they are signed with.
+    pub secret_file: PathBuf,
+}
+
+impl std::fmt::Debug for WebhookGiven {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebhookGiven")
+            .field("secret_file", &self.secret_file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who is told of rollouts. Has no `Debug`: the address may have a token in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebhookSettings {
+    /// Where notices are posted to.
+    pub url: reqwest::Url,
+    /// The file with the secret that they are signed with.
+    pub secret_file: PathBuf,
 }
 
 /// Where the control plane's own certificate is from.
@@ -170,6 +202,10 @@ pub struct Settings {
     pub polls_max: usize,
     /// Logs as JSON.
     pub log_json: bool,
+    /// Who is told of rollouts.
+    pub webhook: Option<WebhookSettings>,
+    /// What time it is.
+    pub clock: Clock,
 }
 
 /// What is wrong with what was given.
@@ -233,6 +269,7 @@ impl Given {
             connections_max: self.connections_max.or(file.connections_max),
             polls_max: self.polls_max.or(file.polls_max),
             log_json: self.log_json.or(file.log_json),
+            webhook: self.webhook.or(file.webhook),
         }
     }
 
@@ -285,6 +322,8 @@ impl Given {
             connections_max: at_least_one("--connections-max", connections_max)?,
             polls_max: self.polls_max.unwrap_or(POLLS_MAX_DEFAULT),
             log_json: self.log_json.unwrap_or(false),
+            webhook: self.webhook.as_ref().map(WebhookGiven::check).transpose()?,
+            clock: Clock::default(),
             ca_cert,
             ca_key,
         })
@@ -339,6 +378,26 @@ impl Given {
             channel,
             state_dir: data_dir.join("registry"),
         }))
+    }
+}
+
+impl WebhookGiven {
+    fn check(&self) -> Result<WebhookSettings, SettingsError> {
+        // The address itself is not shown.
+        let wrong = |why| SettingsError::Value("webhook.url", "used".to_owned(), why);
+        let url: reqwest::Url = self.url.parse().map_err(|_| wrong("it is not a URL"))?;
+        if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
+            return Err(wrong("it is to be https:// or http://"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong(
+                "it has a user name or password in it: notices are signed instead",
+            ));
+        }
+        Ok(WebhookSettings {
+            url,
+            secret_file: self.secret_file.clone(),
+        })
     }
 }
 
@@ -407,6 +466,12 @@ mod tests {
         assert!(error("").starts_with("--name is missing"));
         assert!(error("names = ['a']\nregistry = ['/r']").starts_with("--registry-root is missing"));
         assert!(error("names = ['a']\nheartbeat_seconds = 0").starts_with("--heartbeat-seconds cannot be 0"));
+        for url in ["ftp://a", "no", "https://me:secret@a/b"] {
+            let shown = error(&format!(
+                "names = ['a']\n[webhook]\nurl = '{url}'\nsecret_file = 's'"
+            ));
+            assert!(shown.starts_with("webhook.url cannot be used") && !shown.contains("secret@"));
+        }
         assert!(error("names = ['a']\nconnections_max = 0").starts_with("--connections-max cannot be 0"));
         assert!(
             error("names = ['a']\nregistry = ['ftp://x']\nregistry_root = 'r'").starts_with("--registry")

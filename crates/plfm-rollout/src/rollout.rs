@@ -38,7 +38,7 @@ use plfm_release::ReleaseId;
 
 pub use apart::{Apart, Fault};
 pub use cohort::Cohort;
-pub use health::{Health, Proof, Verdict};
+pub use health::{Health, Proof, Reckoned, Verdict};
 pub use outcome::{
     Ending, Host, HostRecord, Mark, Marks, Minute, Outcomes, Pair, ROUND_MINUTES, Side, Tally,
 };
@@ -146,7 +146,12 @@ pub struct Decision {
 
 /// Decides what becomes of a rollout. Deterministic.
 pub fn decide(plan: &Plan, fleet: &Observed<'_>, now: Timestamp) -> Decision {
-    let health = Health::of(plan, fleet, now);
+    decide_again(&mut Reckoned::default(), plan, fleet, now)
+}
+
+/// The same, for who decides about one rollout again and again: only what is new since the last time is reckoned.
+pub fn decide_again(reckoned: &mut Reckoned, plan: &Plan, fleet: &Observed<'_>, now: Timestamp) -> Decision {
+    let health = Health::of(reckoned, plan, fleet, now);
     let verdict = health.verdict(plan, fleet.hosts.active);
     let step = match fleet.rollout.stage {
         Stage::Planned => progress::start(plan, fleet, now),
@@ -202,7 +207,7 @@ pub fn asked(
         | Event::Condemn
         | Event::Abort => Why::Over,
     };
-    let health = Health::of(plan, fleet, now);
+    let health = Health::of(&mut Reckoned::default(), plan, fleet, now);
     Ok(Decision::of(plan, fleet, Step::event(event, why), health))
 }
 

@@ -1,6 +1,5 @@
 //! An image that was found: its documents are read and verified, its layers are known and not looked at yet.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,7 @@ use plfm_release::Sha256Digest;
 use crate::defaults::ImageDefaults;
 use crate::limits::{CONFIG_BYTES_MAX, INDEX_DEPTH_MAX, LAYERS_MAX, Limits, MANIFEST_BYTES_MAX};
 use crate::oci::{Descriptor, Document, DocumentError, ImageConfig, Manifest, parse_document};
-use crate::source::{Archive, ArchiveError, BlobDirectory, Extent, SavedImage};
+use crate::source::{Archive, ArchiveError, BlobDirectory, Extent, SavedImage, open_regular};
 use crate::verify::Packing;
 
 /// Why an image could not be found or read.
@@ -128,7 +127,7 @@ impl Image {
             path: index.clone(),
             source,
         };
-        let bytes = read_up_to(File::open(&index).map_err(io)?, MANIFEST_BYTES_MAX).map_err(io)?;
+        let bytes = read_up_to(open_regular(&index).map_err(io)?, MANIFEST_BYTES_MAX).map_err(io)?;
         Self::from_index(&place, &bytes, name, limits, &|descriptor| {
             blobs
                 .find(descriptor.digest)
@@ -356,7 +355,7 @@ fn read_extent(extent: &Extent, max: u64) -> Result<Vec<u8>, ResolveError> {
         path: extent.file.clone(),
         source,
     };
-    let mut file = File::open(&extent.file).map_err(io)?;
+    let mut file = open_regular(&extent.file).map_err(io)?;
     file.seek(SeekFrom::Start(extent.offset)).map_err(io)?;
     read_up_to(file.take(extent.size_bytes), max).map_err(io)
 }

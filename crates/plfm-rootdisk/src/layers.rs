@@ -6,11 +6,11 @@
 
 mod refusal;
 
-use std::fs::File;
 use std::io::{Seek, SeekFrom};
 
 use crate::image::Layer;
 use crate::limits::{FILE_BYTES_MAX, Limits, PATH_BYTES_MAX, XATTR_VALUE_BYTES_MAX, XATTRS_BYTES_MAX};
+use crate::source::open_regular;
 use crate::spool::{Content, Run, Spool};
 use crate::tar::{Entry, EntryKind, TarReader};
 use crate::tree::{Device, Inode, InodeKind, Meta, Name, Tree, split_path};
@@ -56,7 +56,7 @@ impl<'a> Applied<'a> {
     pub(crate) fn apply(&mut self, index: usize, layer: &Layer) -> Result<(), LayerError> {
         let number = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
         let read = |source| LayerError::from_read(index, source);
-        let mut file = File::open(&layer.file).map_err(read)?;
+        let mut file = open_regular(&layer.file).map_err(read)?;
         file.seek(SeekFrom::Start(layer.offset)).map_err(read)?;
         let expected = Expected {
             digest: layer.digest,

@@ -1,7 +1,6 @@
 //! Names of images: where they are and which one is meant.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use plfm_release::Sha256Digest;
@@ -32,6 +31,13 @@ pub struct Reference {
 pub struct ReferenceError {
     text: String,
     reason: &'static str,
+}
+
+impl ReferenceError {
+    pub(crate) fn new(text: &str, reason: &'static str) -> Self {
+        let text = text.chars().take(120).collect();
+        Self { text, reason }
+    }
 }
 
 impl Reference {
@@ -77,10 +83,7 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = |reason| ReferenceError {
-            text: text.chars().take(120).collect(),
-            reason,
-        };
+        let error = |reason| ReferenceError::new(text, reason);
         let (name, digest) = match text.split_once('@') {
             Some((name, digest)) => {
                 let digest =
@@ -181,58 +184,6 @@ fn is_tag(text: &str) -> bool {
     (1..=TAG_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_inner) && !text.starts_with(['.', '-'])
 }
 
-/// Where an image comes from, as people write it.
-///
-/// | text | |
-/// |---|---|
-/// | `oci:PATH[:NAME]` | a directory in the OCI image layout |
-/// | `docker-archive:PATH[:NAME]`, `oci-archive:PATH[:NAME]` | a tar of `docker save`, or of such a directory |
-/// | `docker://REFERENCE`, `REFERENCE` | a registry |
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImageName {
-    /// A directory in the OCI image layout, and the name in it.
-    Layout(PathBuf, Option<String>),
-    /// A tar archive, and the name in it.
-    Archive(PathBuf, Option<String>),
-    /// An image in a registry.
-    Registry(Reference),
-}
-
-impl FromStr for ImageName {
-    type Err = ReferenceError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(rest) = text.strip_prefix("oci:") {
-            return split_path(text, rest).map(|(path, name)| Self::Layout(path, name));
-        }
-        let archive = text
-            .strip_prefix("docker-archive:")
-            .or_else(|| text.strip_prefix("oci-archive:"));
-        if let Some(rest) = archive {
-            return split_path(text, rest).map(|(path, name)| Self::Archive(path, name));
-        }
-        text.strip_prefix("docker://")
-            .unwrap_or(text)
-            .parse()
-            .map(Self::Registry)
-    }
-}
-
-/// The path ends at the first colon; the name may have more of them.
-fn split_path(text: &str, rest: &str) -> Result<(PathBuf, Option<String>), ReferenceError> {
-    let (path, name) = match rest.split_once(':') {
-        Some((path, name)) => (path, Some(name.to_owned()).filter(|name| !name.is_empty())),
-        None => (rest, None),
-    };
-    if path.is_empty() {
-        return Err(ReferenceError {
-            text: text.chars().take(120).collect(),
-            reason: "the path is missing",
-        });
-    }
-    Ok((PathBuf::from(path), name))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,30 +249,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn local_images_are_told_by_their_prefix() {
-        let name = |text: &str| text.parse::<ImageName>().unwrap();
-        assert_eq!(name("oci:/a/b"), ImageName::Layout("/a/b".into(), None));
-        assert_eq!(
-            name("oci:/a/b:web"),
-            ImageName::Layout("/a/b".into(), Some("web".into()))
-        );
-        let archive = ImageName::Archive("x.tar".into(), Some("me/app:1".into()));
-        assert_eq!(name("docker-archive:x.tar:me/app:1"), archive);
-        assert!(matches!(name("docker://nginx"), ImageName::Registry(_)));
-        assert!("oci:".parse::<ImageName>().is_err());
-    }
-
     proptest! {
         #[test]
         fn references_round_trip(text in "([a-z]{1,5}\\.[a-z]{2}(:[1-9][0-9]{0,3})?/)?[a-z0-9]{1,8}([._-][a-z0-9]{1,5}){0,2}(/[a-z]{1,4}){0,2}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,8})?") {
             let reference: Reference = text.parse().unwrap();
             prop_assert_eq!(reference.to_string().parse::<Reference>().unwrap(), reference);
-        }
-
-        #[test]
-        fn any_text_gives_an_image_or_an_error(text: String) {
-            let _ = text.parse::<ImageName>();
         }
     }
 }

@@ -42,6 +42,8 @@ pub struct Fetched {
     pub blob: Sha256Digest,
     /// Bytes of it that are here, with those of an earlier try.
     pub bytes: u64,
+    /// Bytes that came just now.
+    pub arrived: u64,
     /// Bytes that it has.
     pub size_bytes: u64,
     /// Which layer it is, from 1; 0 for the configuration.

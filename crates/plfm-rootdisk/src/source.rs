@@ -3,14 +3,28 @@
 mod archive;
 mod saved;
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use plfm_release::Sha256Digest;
 
 pub(crate) use archive::Archive;
 pub use archive::ArchiveError;
 pub(crate) use saved::SavedImage;
+
+/// Opens a file that an image is read from. A pipe or a device in its place would have the reader wait for ever.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("not a regular file"))
+    }
+}
 
 /// Bytes in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -85,6 +85,16 @@ impl Store {
         Ok(store)
     }
 
+    /// What the store's file system has room for.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it does not say.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        let stat =
+            rustix::fs::statvfs(&self.root).map_err(|error| fail("look at", &self.root)(error.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     /// Where a pull puts what it fetches.
     pub(crate) fn blobs(&self) -> BlobDirectory {
         BlobDirectory::new(self.root.join(BLOBS))

@@ -1,10 +1,10 @@
 //! How sure one can be of a share that was counted.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use statrs::distribution::{Beta, ContinuousCDF};
 
 /// A share, and the Clopper-Pearson interval that holds the true one in at least 95 of 100 cases.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Share {
     /// How many.
     pub have: u64,

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use plfm_release::ReleaseId;
 use plfm_rollout::rollout::{
-    Directive, Extent, Hosts, Known, Minute, Observed, Outcomes, Plan, Rollout, Running, Share, Side, Stage,
-    Standing, Tally, decide,
+    Directive, Extent, Hosts, Known, Minute, Observed, Outcomes, Plan, Reckoned, Rollout, Running, Share,
+    Side, Stage, Standing, Tally, decide_again,
 };
 use serde::Serialize;
 
@@ -12,23 +12,58 @@ use crate::rival::{Rival, RivalRule};
 use crate::scenario::WayBack;
 use crate::world::Report;
 
+/// By how much longer the soaks of a long rollout are: five hours become a day.
+const LONG: i32 = 5;
 /// When a simulated rollout begins: some midnight.
 const EPOCH: i64 = 1_764_000_000;
 
 /// A rule to try.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Rule {
-    /// This project's, with a plan.
-    Project(Plan),
+    /// This project's, with a plan and what it is called with that.
+    Project {
+        /// The name.
+        name: &'static str,
+        /// The plan.
+        plan: Plan,
+    },
     /// Another.
     Rival(RivalRule),
 }
 
 impl Rule {
+    /// This project's, with its usual plan.
+    pub fn usual() -> Self {
+        Self::Project {
+            name: "plfm",
+            plan: Plan::default(),
+        }
+    }
+
+    /// This project's, with the plan for what cannot wait.
+    pub fn emergency() -> Self {
+        Self::Project {
+            name: "plfm-emergency",
+            plan: Plan::emergency(),
+        }
+    }
+
+    /// This project's, with soaks that make a rollout last a day.
+    pub fn long() -> Self {
+        let mut plan = Plan::default();
+        for wave in &mut plan.waves {
+            wave.soak_min *= LONG;
+        }
+        Self::Project {
+            name: "plfm-long",
+            plan,
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Project(_) => "plfm",
+            Self::Project { name, .. } => name,
             Self::Rival(rule) => rule.name(),
         }
     }
@@ -84,6 +119,7 @@ pub struct Project {
     plan: Plan,
     rollout: Rollout,
     outcomes: Outcomes,
+    reckoned: Reckoned,
     directive: Directive,
     generation: u64,
     known: Vec<Known>,
@@ -130,6 +166,7 @@ impl Project {
             plan: plan.clone(),
             rollout: Rollout::new(candidate, baseline, moment(0.0)),
             outcomes: Outcomes::new(hosts, Outcomes::votes(hosts, sample)),
+            reckoned: Reckoned::default(),
             directive: Directive::default(),
             generation: 1,
             known: all,
@@ -169,7 +206,7 @@ impl Project {
             defaults: &self.defaults,
             rolled_back_at: None,
         };
-        let decision = decide(&self.plan, &observed, now);
+        let decision = decide_again(&mut self.reckoned, &self.plan, &observed, now);
         if !decision.warnings.is_empty() {
             self.warned.get_or_insert(seconds);
         }
@@ -247,7 +284,7 @@ impl Judge {
     /// For one rollout. None if the rule's releases have no names.
     pub fn new(rule: &Rule, hosts: u32, way_back: WayBack) -> Option<Self> {
         match rule {
-            Rule::Project(plan) => {
+            Rule::Project { plan, .. } => {
                 let mut project = Project::new(plan, hosts, way_back)?;
                 project.look(0.0, 1.0, 1.0, true);
                 if way_back != WayBack::Clear {

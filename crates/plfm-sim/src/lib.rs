@@ -8,6 +8,8 @@
 //!
 //! Invariant: the same seed gives the same numbers. Chance comes from one generator with a fixed algorithm.
 
+pub mod bound;
+pub mod campaign;
 pub mod cell;
 pub mod chance;
 pub mod fleet;
@@ -16,4 +18,5 @@ pub mod judge;
 pub mod plot;
 pub mod rival;
 pub mod scenario;
+pub mod table;
 pub mod world;

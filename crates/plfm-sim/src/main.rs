@@ -1,18 +1,19 @@
 //! Tries rules for rollouts on a fleet of simulated hosts.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use plfm_rollout::rollout::Plan;
-use plfm_sim::cell::{Cell, Spread, run_cell};
+use plfm_sim::bound::BOUNDS;
+use plfm_sim::campaign::{self, Campaign, Results};
+use plfm_sim::cell::Trial;
 use plfm_sim::fleet::Fleet;
 use plfm_sim::judge::Rule;
 use plfm_sim::rival::RivalRule;
 use plfm_sim::scenario::{SCENARIOS, Scenario, scenario};
 use plfm_sim::world::simulate;
+use plfm_sim::{plot, table};
 
 /// Tries rules for rollouts on a fleet of simulated hosts
 #[derive(Parser)]
@@ -35,8 +36,11 @@ enum Command {
         #[command(flatten)]
         runs: Runs,
     },
-    /// Run every scenario under every rule
+    /// Run every scenario under every rule; what a file has already is not run again
     All {
+        /// Under these rules only
+        #[arg(long, value_enum, value_delimiter = ',', default_values = ["plfm", "bare10", "fixed-threshold", "no-canary"])]
+        rules: Vec<RuleName>,
         #[command(flatten)]
         runs: Runs,
     },
@@ -45,6 +49,9 @@ enum Command {
         /// Which scenario
         #[arg(long)]
         scenario: String,
+        /// Under which plan of this project's
+        #[arg(long, value_enum, default_value = "plfm")]
+        rule: RuleName,
         /// Which run
         #[arg(long, default_value_t = 0)]
         run: u64,
@@ -57,6 +64,18 @@ enum Command {
     },
     /// List the scenarios
     List,
+    /// Say whether what was measured shows what the rule is to be worth
+    Check {
+        /// What `all` wrote
+        #[arg(long)]
+        json: PathBuf,
+    },
+    /// Print what was measured as tables in Markdown
+    Table {
+        /// What `run` or `all` wrote
+        #[arg(long)]
+        json: PathBuf,
+    },
     /// Draw what was measured
     Plot {
         /// What `run` or `all` wrote
@@ -70,22 +89,22 @@ enum Command {
 
 #[derive(Args)]
 struct Runs {
-    /// How many times
-    #[arg(long, default_value_t = 100)]
-    runs: u64,
+    /// How many times; by default 2,000, and more where a small share is to be shown
+    #[arg(long)]
+    runs: Option<u64>,
+    /// How many at once
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
     /// Where chance begins
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Hosts
     #[arg(long, default_value_t = 100_000)]
     hosts: u32,
-    /// The emergency plan instead of the usual one
-    #[arg(long)]
-    emergency: bool,
     /// Seconds after which a cell ends with the runs that it has
     #[arg(long)]
     seconds_max: Option<u64>,
-    /// Where to write the result
+    /// Where to keep the result, cell by cell
     #[arg(long)]
     json: Option<PathBuf>,
 }
@@ -93,16 +112,19 @@ struct Runs {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum RuleName {
     Plfm,
+    PlfmEmergency,
+    PlfmLong,
     Bare10,
     FixedThreshold,
     NoCanary,
 }
 
 impl RuleName {
-    fn rule(self, runs: &Runs) -> Rule {
+    fn rule(self) -> Rule {
         match self {
-            Self::Plfm if runs.emergency => Rule::Project(Plan::emergency()),
-            Self::Plfm => Rule::Project(Plan::default()),
+            Self::Plfm => Rule::usual(),
+            Self::PlfmEmergency => Rule::emergency(),
+            Self::PlfmLong => Rule::long(),
             Self::Bare10 => Rule::Rival(RivalRule::Bare),
             Self::FixedThreshold => Rule::Rival(RivalRule::Fixed),
             Self::NoCanary => Rule::Rival(RivalRule::NoCanary),
@@ -113,33 +135,26 @@ impl RuleName {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run { scenario, rule, runs } => run(&[find(&scenario)?], &[rule], &runs),
-        Command::All { runs } => run(
-            &SCENARIOS.iter().collect::<Vec<_>>(),
-            RuleName::value_variants(),
-            &runs,
-        ),
+        Command::All { rules, runs } => run(&SCENARIOS.iter().collect::<Vec<_>>(), &rules, &runs),
         Command::Tell {
             scenario,
+            rule,
             run,
             seed,
             hosts,
-        } => {
-            let rule = Rule::Project(Plan::default());
-            let told = simulate(&Fleet::new(hosts), find(&scenario)?, &rule, seed, run);
-            let (run, said) = told.context("the rule cannot begin")?;
-            for (seconds, why) in said {
-                println!("{:>7.0} s  {why}", seconds);
-            }
-            println!("{}", serde_json::to_string(&run)?);
-            Ok(())
-        }
+        } => tell(find(&scenario)?, &rule.rule(), &Fleet::new(hosts), seed, run),
         Command::List => {
             for scenario in SCENARIOS {
                 println!("{:<18} {}", scenario.name, scenario.about);
             }
             Ok(())
         }
-        Command::Plot { json, out } => plfm_sim::plot::draw(&json, &out),
+        Command::Check { json } => check(&Results::load(&json)?),
+        Command::Table { json } => {
+            print!("{}", table::markdown(&Results::load(&json)?));
+            Ok(())
+        }
+        Command::Plot { json, out } => plot::draw(&Results::load(&json)?, &out),
     }
 }
 
@@ -151,53 +166,49 @@ fn find(name: &str) -> Result<&'static Scenario> {
 }
 
 fn run(scenarios: &[&'static Scenario], rules: &[RuleName], runs: &Runs) -> Result<()> {
-    let mut cells = Vec::new();
-    println!("{}", HEADER);
-    for scenario in scenarios {
-        for rule in rules {
-            let fleet = Fleet::new(runs.hosts);
+    let mut campaign = Campaign::open(runs.json.as_deref())?;
+    let fleet = Fleet::new(runs.hosts);
+    println!("{}", table::HEADER);
+    for rule in rules.iter().map(|name| name.rule()) {
+        for scenario in scenarios {
+            let trial = Trial {
+                fleet: &fleet,
+                scenario,
+                rule: &rule,
+                seed: runs.seed,
+            };
+            let wanted = runs.runs.unwrap_or_else(|| campaign::runs(scenario, &rule));
+            if let Some(cell) = campaign.done(&trial.key(), wanted) {
+                println!("{}", table::line(cell));
+                continue;
+            }
             let begun = Instant::now();
             let goes_on = || {
                 runs.seconds_max
                     .is_none_or(|most| begun.elapsed().as_secs() < most)
             };
-            let (cell, _) = run_cell(&fleet, scenario, &rule.rule(runs), runs.runs, runs.seed, goes_on);
-            println!("{}", line(&cell));
-            cells.push(cell);
-            if let Some(path) = &runs.json {
-                write(path, &cells)?;
-            }
+            let cell = trial.cell(wanted, runs.jobs, goes_on);
+            println!("{}", table::line(&cell));
+            campaign.keep(cell)?;
         }
     }
     Ok(())
 }
 
-fn write(path: &Path, cells: &[Cell]) -> Result<()> {
-    let text = serde_json::to_string_pretty(cells)?;
-    fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+fn tell(scenario: &Scenario, rule: &Rule, fleet: &Fleet, seed: u64, run: u64) -> Result<()> {
+    let told = simulate(fleet, scenario, rule, seed, run);
+    let (run, said) = told.context("the rule cannot begin")?;
+    for (seconds, why) in said {
+        println!("{:>7.0} s  {why}", seconds);
+    }
+    println!("{}", serde_json::to_string(&run)?);
+    Ok(())
 }
 
-const HEADER: &str = "SCENARIO           RULE             ROLLED BACK              STOPPED                  ACTED                    STOPPED IN WAVE 1        FAILED p50/p99/max   EXPOSED p50      STOP p50/p99 s";
-
-fn line(cell: &Cell) -> String {
-    let three = |spread: Option<Spread>| {
-        spread.map_or("-".to_owned(), |s| {
-            format!("{:.0}/{:.0}/{:.0}", s.median, s.p99, s.max)
-        })
-    };
-    let two =
-        |spread: Option<Spread>| spread.map_or("-".to_owned(), |s| format!("{:.0}/{:.0}", s.median, s.p99));
-    format!(
-        "{:<18} {:<16} {:<24} {:<24} {:<24} {:<24} {:<20} {:<16} {}",
-        cell.scenario,
-        cell.rule,
-        cell.rolled_back.to_string(),
-        cell.stopped.to_string(),
-        cell.acted.to_string(),
-        cell.stopped_in_wave_1.to_string(),
-        three(cell.failed),
-        cell.exposed
-            .map_or("-".to_owned(), |s| format!("{:.0}", s.median)),
-        two(cell.stopped_after),
-    )
+fn check(results: &Results) -> Result<()> {
+    print!("{}", table::bounds(results));
+    let open = BOUNDS.iter().filter(|bound| !table::holds(results, bound));
+    let open: Vec<String> = open.map(|bound| format!("{}: {bound}", bound.scenario)).collect();
+    ensure!(open.is_empty(), "not shown: {}", open.join("; "));
+    Ok(())
 }

@@ -1,12 +1,9 @@
-//! KVM or emulation.
-//!
-//! `/dev/kvm` may open and still not run a stock guest: in a nested machine without `vmx` or `svm` the guest
-//! hangs or dies with an internal error. So the automatic choice is KVM only where the processor has it *and* the
-//! device opens for reading and writing.
+//! KVM or emulation. What is known of KVM: [`crate::kvm`].
 
 use std::fmt;
-use std::fs::OpenOptions;
 use std::str::FromStr;
+
+use crate::kvm::KvmFact;
 
 /// What runs the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,36 +27,15 @@ pub enum AcceleratorChoice {
 }
 
 impl Accelerator {
-    /// The automatic choice, from the text of `/proc/cpuinfo` and whether `/dev/kvm` opens read-write.
-    pub fn choose(cpuinfo: &str, kvm_opens: bool) -> Accelerator {
-        if kvm_opens && has_virtualization(cpuinfo) {
-            Accelerator::Kvm
-        } else {
-            Accelerator::Tcg
-        }
-    }
-
-    /// Resolves a choice on this host.
+    /// Resolves a choice on this host, without trying KVM: see [`KvmFact::detect`].
     pub fn resolve(choice: AcceleratorChoice) -> Accelerator {
         match choice {
             AcceleratorChoice::Kvm => Accelerator::Kvm,
             AcceleratorChoice::Tcg => Accelerator::Tcg,
-            AcceleratorChoice::Auto => {
-                let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-                let kvm_opens = OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
-                Accelerator::choose(&cpuinfo, kvm_opens)
-            }
+            AcceleratorChoice::Auto if KvmFact::detect(None).is_usable() => Accelerator::Kvm,
+            AcceleratorChoice::Auto => Accelerator::Tcg,
         }
     }
-}
-
-fn has_virtualization(cpuinfo: &str) -> bool {
-    cpuinfo
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .filter(|(key, _)| key.trim() == "flags")
-        .flat_map(|(_, flags)| flags.split_ascii_whitespace())
-        .any(|flag| flag == "vmx" || flag == "svm")
 }
 
 impl fmt::Display for Accelerator {
@@ -102,20 +78,6 @@ impl fmt::Display for AcceleratorChoice {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const INTEL: &str = "processor\t: 0\nmodel name\t: svm-less\nflags\t\t: fpu vme vmx sse\nbugs\t\t:\n";
-    const AMD: &str = "flags\t\t: fpu svm npt\n";
-    const NESTED: &str =
-        "model name\t: vmx svm\nflags\t\t: fpu vme sse hypervisor svm_lock\nvmx flags\t: vnmi\n";
-
-    #[test]
-    fn kvm_needs_the_processor_and_the_device() {
-        assert_eq!(Accelerator::choose(INTEL, true), Accelerator::Kvm);
-        assert_eq!(Accelerator::choose(AMD, true), Accelerator::Kvm);
-        assert_eq!(Accelerator::choose(INTEL, false), Accelerator::Tcg);
-        assert_eq!(Accelerator::choose(NESTED, true), Accelerator::Tcg);
-        assert_eq!(Accelerator::choose("", true), Accelerator::Tcg);
-    }
 
     #[test]
     fn a_choice_prints_as_it_parses() {

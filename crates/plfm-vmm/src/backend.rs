@@ -4,6 +4,11 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::accelerator::{Accelerator, AcceleratorChoice};
+use crate::choice::ChoiceError;
+use crate::firecracker::{Firecracker, Isolation};
+use crate::jail::{Jail, JailError};
+use crate::start_error::StartError;
+use crate::vsock::VsockPath;
 
 const QEMU: &str = "qemu-system-x86_64";
 const VSOCK_DAEMON: &str = "vhost-device-vsock";
@@ -18,6 +23,8 @@ pub enum Backend {
         /// The programs that make up one VM.
         programs: QemuPrograms,
     },
+    /// Firecracker, which needs KVM.
+    Firecracker(Firecracker),
 }
 
 /// The programs of a QEMU VM.
@@ -41,6 +48,9 @@ pub enum DetectError {
          cargo install vhost-device-vsock --version 0.3.0"
     )]
     VsockDaemonMissing,
+    /// Nothing that was asked for can be used.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
 }
 
 impl DetectError {
@@ -49,12 +59,36 @@ impl DetectError {
         match self {
             DetectError::QemuMissing => "qemu_missing",
             DetectError::VsockDaemonMissing => "vsock_daemon_missing",
+            DetectError::Choice(error) => error.code(),
         }
     }
 }
 
 impl Backend {
-    /// Looks for the programs in this process's environment and resolves the accelerator.
+    /// The vsock of the VM whose directory this is. With a jail it is in there, and elsewhere than the directory.
+    pub fn vsock(&self, dir: &Path) -> Result<VsockPath, StartError> {
+        match (self.jail(dir)?, self) {
+            (
+                Some(jail),
+                Backend::Firecracker(Firecracker {
+                    isolation: Isolation::Jailed(jailer),
+                    ..
+                }),
+            ) => Ok(VsockPath::in_jail(jail, jailer.user)?),
+            _ => VsockPath::in_dir(dir).map_err(|error| StartError::Config(error.into())),
+        }
+    }
+
+    /// The jail of the VM whose directory this is, if VMs are jailed here. To be written down before the VM is started:
+    /// after a crash [`Jail::remove`] takes away what is left of it.
+    pub fn jail(&self, dir: &Path) -> Result<Option<Jail>, JailError> {
+        match self {
+            Backend::Qemu { .. } => Ok(None),
+            Backend::Firecracker(firecracker) => firecracker.jail(dir),
+        }
+    }
+
+    /// QEMU, whatever else there is: looks for its programs in this process's environment and resolves the accelerator.
     pub fn detect(choice: AcceleratorChoice) -> Result<Backend, DetectError> {
         let programs = QemuPrograms::find(|name| std::env::var_os(name).map(PathBuf::from))?;
         Ok(Backend::Qemu {
@@ -83,7 +117,7 @@ impl QemuPrograms {
     }
 }
 
-fn on_path(path: &OsStr, program: &str) -> Option<PathBuf> {
+pub(crate) fn on_path(path: &OsStr, program: &str) -> Option<PathBuf> {
     std::env::split_paths(path)
         .map(|dir| dir.join(program))
         .find(|file| file.is_absolute() && is_program(file))
@@ -94,7 +128,7 @@ fn in_cargo_home(env: &impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     Some(home.join("bin").join(VSOCK_DAEMON)).filter(|file| is_program(file))
 }
 
-fn is_program(file: &Path) -> bool {
+pub(crate) fn is_program(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     file.metadata()
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)

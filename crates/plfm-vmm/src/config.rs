@@ -24,6 +24,8 @@ const MEMORY_MIB_MAX: u32 = 1024 * 1024;
 const CMDLINE_EXTRA_BYTES_MAX: usize = 1024;
 /// The `microvm` machine without ACPI has eight virtio-mmio slots. Vsock, entropy and network use three of them.
 const DISKS_MAX: usize = 5;
+/// Firecracker's own limit.
+const FIRECRACKER_VCPUS_MAX: u8 = 32;
 /// The contract's bounds of an interface's MTU.
 const MTU_MIN: u16 = 1280;
 const MTU_MAX: u16 = 9000;
@@ -32,9 +34,10 @@ const MTU_MAX: u16 = 9000;
 #[derive(Debug)]
 pub struct VmConfig {
     /// An existing directory for this VM alone, as an absolute and short path: it holds the VM's sockets, and
-    /// whoever can enter it can speak as the VM. Make it with mode 0700.
+    /// whoever can enter it can speak as the VM. Make it with mode 0700. Its name is the jail's id where there is a
+    /// jail: at most 64 letters, digits and hyphens, and no other VM's of this host, ever.
     pub dir: PathBuf,
-    /// The kernel: an ELF `vmlinux` with a PVH note, or (QEMU only) a bzImage.
+    /// The kernel: an ELF `vmlinux` with a PVH note, or (QEMU, and Firecracker from 1.17) a bzImage.
     pub kernel: VmImage,
     /// The initramfs.
     pub initramfs: VmImage,
@@ -126,6 +129,12 @@ pub enum ConfigError {
     /// No processor.
     #[error("a vm needs at least one processor")]
     Vcpus,
+    /// More processors than Firecracker gives a guest.
+    #[error("{vcpus} processors; firecracker gives a guest at most {FIRECRACKER_VCPUS_MAX}")]
+    TooManyVcpus {
+        /// What was asked for.
+        vcpus: u8,
+    },
     /// More disks than the machine has slots.
     #[error("{count} disks, the limit is {DISKS_MAX}")]
     TooManyDisks {
@@ -166,7 +175,7 @@ impl ConfigError {
             ConfigError::CmdlineWord { .. } => "cmdline_invalid",
             ConfigError::CmdlineTooLong { .. } => "cmdline_too_long",
             ConfigError::Memory { .. } => "memory_invalid",
-            ConfigError::Vcpus => "vcpus_invalid",
+            ConfigError::Vcpus | ConfigError::TooManyVcpus { .. } => "vcpus_invalid",
             ConfigError::TooManyDisks { .. } => "too_many_disks",
             ConfigError::DiskPath { .. } => "disk_path_invalid",
             ConfigError::TapName(_) => "tap_name_invalid",
@@ -177,8 +186,8 @@ impl ConfigError {
 }
 
 impl VmConfig {
-    /// Checks everything that can be checked without starting anything, and returns where the sockets go.
-    pub(crate) fn check(&self) -> Result<VsockPath, ConfigError> {
+    /// Checks everything that can be checked without starting anything, whatever the VMM.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         // The vsock daemon makes socket names of text.
         let is_text = self
             .dir
@@ -189,7 +198,7 @@ impl VmConfig {
                 path: self.dir.clone(),
             });
         }
-        let vsock = VsockPath::in_dir(&self.dir)?;
+        VsockPath::in_dir(&self.dir)?;
         check_cmdline(&self.cmdline_extra)?;
         if !(MEMORY_MIB_MIN..=MEMORY_MIB_MAX).contains(&self.memory_mib) {
             return Err(ConfigError::Memory { mib: self.memory_mib });
@@ -221,7 +230,15 @@ impl VmConfig {
                 });
             }
         }
-        Ok(vsock)
+        Ok(())
+    }
+
+    /// What Firecracker wants beside that.
+    pub(crate) fn check_firecracker(&self) -> Result<(), ConfigError> {
+        if self.vcpus > FIRECRACKER_VCPUS_MAX {
+            return Err(ConfigError::TooManyVcpus { vcpus: self.vcpus });
+        }
+        Ok(())
     }
 }
 
@@ -248,11 +265,20 @@ impl VmImage {
 
     /// The name under which a child of this process opens this very inode.
     pub(crate) fn proc_path(&self) -> PathBuf {
-        Path::new("/proc")
-            .join(std::process::id().to_string())
-            .join("fd")
-            .join(self.0.as_raw_fd().to_string())
+        proc_path(&self.0)
     }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+/// The name under which a child of this process opens the very inode that is open here.
+pub(crate) fn proc_path(file: &File) -> PathBuf {
+    Path::new("/proc")
+        .join(std::process::id().to_string())
+        .join("fd")
+        .join(file.as_raw_fd().to_string())
 }
 
 impl From<File> for VmImage {

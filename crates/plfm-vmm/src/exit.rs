@@ -11,7 +11,7 @@ use crate::console::Console;
 pub struct VmExit {
     /// What ended it.
     pub cause: ExitCause,
-    /// How the VMM's process ended, if it could be waited for.
+    /// How the VMM's process ended, if it could be waited for: a jailed one is nobody's child.
     pub status: Option<ExitStatus>,
     /// The line of the kernel's panic, as the guest printed it.
     pub kernel_panic: Option<String>,
@@ -19,7 +19,7 @@ pub struct VmExit {
     pub console_tail: String,
     /// Whether `console.log` lacks what was beyond its limit.
     pub console_truncated: bool,
-    /// The last bytes that the VMM's process wrote to its standard error.
+    /// The last bytes that the VMM wrote to its standard error and its log.
     pub stderr_tail: String,
     /// From the guest's first instruction to the end.
     pub ran_for: Duration,
@@ -34,7 +34,7 @@ pub enum ExitCause {
     Killed,
     /// The VMM's process ended otherwise: it failed, or someone else ended it.
     VmmFailed,
-    /// The guest's processors stopped for a reason that only a broken host has, such as an internal error of KVM.
+    /// The guest's processors stopped (QEMU alone tells) for a reason that only a broken host has, such as an internal error of KVM.
     Stopped,
     /// The vsock daemon died, and the VM was ended because nobody could have spoken to it again.
     VsockLost,
@@ -53,7 +53,29 @@ impl ExitCause {
     }
 }
 
+/// How a machine ended, once its processes are gone.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) cause: ExitCause,
+    pub(crate) status: Option<ExitStatus>,
+    /// What the VMM said last.
+    pub(crate) words: String,
+    pub(crate) ran_for: Duration,
+}
+
 impl VmExit {
+    pub(crate) fn new(ended: Ended, console: &Console) -> VmExit {
+        VmExit {
+            cause: ended.cause,
+            status: ended.status,
+            kernel_panic: console.kernel_panic(),
+            console_tail: console.tail(),
+            console_truncated: console.is_truncated(),
+            stderr_tail: ended.words,
+            ran_for: ended.ran_for,
+        }
+    }
+
     /// The end of a VM whose processes were killed without anyone seeing how they ended.
     pub(crate) fn killed(console: &Console) -> VmExit {
         VmExit {

@@ -17,6 +17,9 @@ const STDERR_BYTES_MAX: usize = 4 * 1024;
 /// A pipe whose only writer has died ends at once; the bound is for a kernel that has other plans.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 
+/// From closing its channels to the end of a process.
+pub(crate) const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+
 /// A running program.
 #[derive(Debug)]
 pub(crate) struct Process {

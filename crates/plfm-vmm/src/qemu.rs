@@ -12,11 +12,11 @@
 mod command;
 mod qmp;
 mod vsock_daemon;
+mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
@@ -26,23 +26,19 @@ use crate::accelerator::Accelerator;
 use crate::backend::QemuPrograms;
 use crate::config::VmConfig;
 use crate::console::{Console, ConsoleLog};
-use crate::process::Process;
+use crate::process::{LAST_WORDS_MAX, Process};
 use crate::start_error::StartError;
 use crate::vsock::{VsockPath, remove_socket};
 use vsock_daemon::NotReady;
 
 pub use qmp::QmpError;
-pub(crate) use qmp::{Event, Qmp};
-
-/// From closing its channels to the end of a process.
-pub(crate) const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 
 /// A running guest. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    pub(crate) qemu: Process,
-    pub(crate) vsock_daemon: Process,
-    pub(crate) qmp: qmp::Qmp,
+    qemu: Process,
+    vsock_daemon: Process,
+    qmp: qmp::Qmp,
     pub(crate) console: Console,
     pub(crate) capture: JoinHandle<()>,
     _sockets: SocketFiles,

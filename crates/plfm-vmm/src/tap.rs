@@ -1,7 +1,7 @@
 //! TAP devices: made before a VM, deleted after it. Addresses and routes are set elsewhere.
 //!
-//! A device made here is persistent: it outlives the descriptor that made it, and QEMU opens it by name. The
-//! only unsafe code of this crate is the two `ioctl` calls here.
+//! A device made here is persistent: it outlives the descriptor that made it, and the VMM opens it by name. The
+//! unsafe code here is three `ioctl` calls.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -166,6 +166,12 @@ pub fn delete(name: &str) -> Result<(), TapError> {
     set_persistent(&tun, Persistence::Dropped).map_err(|errno| TapError::new(name, errno.into()))
 }
 
+/// Lets a user attach to a TAP device without any capability, as a jailed VMM has to.
+pub(crate) fn give(name: &str, uid: u32) -> Result<(), TapError> {
+    let tun = attach(name)?;
+    set_owner(&tun, uid).map_err(|errno| TapError::new(name, errno.into()))
+}
+
 /// Whether a TUN or TAP device of this name exists.
 pub fn exists(name: &str) -> bool {
     check_interface_name(name).is_ok() && Path::new("/sys/class/net").join(name).join("tun_flags").exists()
@@ -217,9 +223,12 @@ enum Persistence {
     Dropped,
 }
 
-use unsafe_ioctl::{set_interface, set_persistent};
+use unsafe_ioctl::{set_interface, set_owner, set_persistent};
 
-#[allow(unsafe_code, reason = "TUNSETIFF and TUNSETPERSIST have no safe wrapper")]
+#[allow(
+    unsafe_code,
+    reason = "TUNSETIFF, TUNSETPERSIST and TUNSETOWNER have no safe wrapper"
+)]
 mod unsafe_ioctl {
     use super::{AsFd, Errno, File, InterfaceRequest, Persistence};
     use rustix::ioctl::{IntegerSetter, Setter, ioctl};
@@ -228,6 +237,8 @@ mod unsafe_ioctl {
     const TUNSETIFF: u32 = 0x4004_54ca;
     /// `_IOW('T', 203, int)` in `linux/if_tun.h`.
     const TUNSETPERSIST: u32 = 0x4004_54cb;
+    /// `_IOW('T', 204, int)` in `linux/if_tun.h`.
+    const TUNSETOWNER: u32 = 0x4004_54cc;
 
     pub fn set_interface(tun: &File, request: InterfaceRequest) -> Result<(), Errno> {
         // SAFETY: TUNSETIFF reads one `struct ifreq` of 40 bytes, which `InterfaceRequest` lays out, and writes at
@@ -242,6 +253,12 @@ mod unsafe_ioctl {
         };
         // SAFETY: TUNSETPERSIST takes its argument as a number, no memory is read or written.
         unsafe { ioctl(tun.as_fd(), IntegerSetter::<TUNSETPERSIST>::new_usize(value)) }
+    }
+
+    pub fn set_owner(tun: &File, uid: u32) -> Result<(), Errno> {
+        let value = usize::try_from(uid).map_err(|_| Errno::INVAL)?;
+        // SAFETY: TUNSETOWNER takes its argument as a number, no memory is read or written.
+        unsafe { ioctl(tun.as_fd(), IntegerSetter::<TUNSETOWNER>::new_usize(value)) }
     }
 }
 

@@ -1,27 +1,29 @@
 //! A running VM and the one task that owns its processes.
 //!
 //! ```text
-//!            ┌─ guest resets: QEMU says so and ends ──────> GuestReset
-//!            ├─ QEMU says that the processors stopped ────> Stopped      (and is ended)
-//! Running ───┼─ QEMU ends without having said so ─────────> VmmFailed
-//!            ├─ the vsock daemon ends before QEMU does ───> VsockLost    (and QEMU is ended)
-//!            └─ kill, or the Vm is dropped ───────────────> Killed       (and QEMU is ended)
+//!            ┌─ guest resets: the VMM says so and ends ───> GuestReset
+//!            ├─ the processors stopped (QEMU) ────────────> Stopped      (and it is ended)
+//! Running ───┼─ the VMM ends without having said so ──────> VmmFailed
+//!            ├─ the vsock daemon ends (QEMU) ─────────────> VsockLost    (and it is ended)
+//!            └─ kill, or the Vm is dropped ───────────────> Killed       (and it is ended)
 //! ```
 //!
 //! The exit is made once, after every process was reaped and the console read to its end, and published on a
 //! watch channel: whoever waits, however often and however late, sees the same one.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::backend::Backend;
 use crate::config::VmConfig;
 use crate::console::Console;
-use crate::exit::{ExitCause, VmExit};
-use crate::qemu::{self, Event, LAST_WORDS_MAX, Machine, Qmp, QmpError};
+use crate::exit::{Ended, VmExit};
+use crate::firecracker;
+use crate::process::LAST_WORDS_MAX;
+use crate::qemu;
 use crate::start_error::StartError;
 use crate::vsock::VsockPath;
 
@@ -45,20 +47,24 @@ impl Vm {
     /// Giving the future up kills what it had started. Only then may a socket stay behind in the directory: one
     /// that a process was making while it was killed.
     pub async fn start(backend: &Backend, config: VmConfig) -> Result<Vm, StartError> {
-        let vsock = config.check()?;
+        config.check()?;
+        let vsock = backend.vsock(&config.dir)?;
         let machine = match backend {
             Backend::Qemu {
                 accelerator,
                 programs,
-            } => qemu::launch(*accelerator, programs, &config, &vsock).await?,
+            } => Machine::Qemu(qemu::launch(*accelerator, programs, &config, &vsock).await?),
+            Backend::Firecracker(firecracker) => {
+                Machine::Firecracker(firecracker::launch(firecracker, &config, &vsock).await?)
+            }
         };
         let (kill, killed) = mpsc::channel(1);
         let (exited, exit) = watch::channel(None);
         let vm = Vm {
             vsock,
-            console: machine.console.clone(),
+            console: machine.console().clone(),
             console_log: config.dir.join("console.log"),
-            pids: vec![machine.qemu.pid(), machine.vsock_daemon.pid()],
+            pids: machine.pids(),
             kill,
             exit,
         };
@@ -116,95 +122,56 @@ impl Vm {
     }
 }
 
+/// What runs the guest. Dropping it ends it.
+#[derive(Debug)]
+enum Machine {
+    Qemu(qemu::Machine),
+    Firecracker(firecracker::Machine),
+}
+
+impl Machine {
+    fn console(&self) -> &Console {
+        match self {
+            Machine::Qemu(machine) => &machine.console,
+            Machine::Firecracker(machine) => &machine.console,
+        }
+    }
+
+    fn capture(&mut self) -> &mut JoinHandle<()> {
+        match self {
+            Machine::Qemu(machine) => &mut machine.capture,
+            Machine::Firecracker(machine) => &mut machine.capture,
+        }
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        match self {
+            Machine::Qemu(machine) => machine.pids(),
+            Machine::Firecracker(machine) => vec![machine.pid()],
+        }
+    }
+
+    async fn run(&mut self, killed: &mut mpsc::Receiver<()>) -> Ended {
+        match self {
+            Machine::Qemu(machine) => machine.run(killed).await,
+            Machine::Firecracker(machine) => machine.run(killed).await,
+        }
+    }
+}
+
 async fn supervise(
     mut machine: Machine,
     mut killed: mpsc::Receiver<()>,
     exited: watch::Sender<Option<VmExit>>,
 ) {
-    let started = Instant::now();
-    let (cause, status) = watch_machine(&mut machine, &mut killed).await;
-    let ran_for = started.elapsed();
-    machine.vsock_daemon.end().await;
+    let ended = machine.run(&mut killed).await;
     // The pipe's only writer is gone, so its end comes; if the kernel disagrees, the tail so far has to do.
-    if timeout(LAST_WORDS_MAX, &mut machine.capture).await.is_err() {
-        machine.capture.abort();
+    if timeout(LAST_WORDS_MAX, machine.capture()).await.is_err() {
+        machine.capture().abort();
     }
-    let exit = VmExit {
-        cause,
-        status,
-        kernel_panic: machine.console.kernel_panic(),
-        console_tail: machine.console.tail(),
-        console_truncated: machine.console.is_truncated(),
-        stderr_tail: machine.qemu.stderr_tail().await,
-        ran_for,
-    };
+    let exit = VmExit::new(ended, machine.console());
     drop(machine);
     tracing::debug!(cause = exit.cause.code(), "vm ended");
     // Nobody has to be interested.
     let _ = exited.send(Some(exit));
-}
-
-/// Returns once QEMU has ended, with why.
-async fn watch_machine(
-    machine: &mut Machine,
-    killed: &mut mpsc::Receiver<()>,
-) -> (ExitCause, Option<ExitStatus>) {
-    let Machine {
-        qemu,
-        vsock_daemon,
-        qmp,
-        ..
-    } = machine;
-    let mut said = Said::Nothing;
-    loop {
-        tokio::select! {
-            event = qmp.event(), if said == Said::Nothing => match event {
-                Ok(Event::Stopped) => return (ExitCause::Stopped, qemu.end().await),
-                other => said = Said::hear(other),
-            },
-            status = qemu.wait() => return (last_word(qmp, said).await, status.ok()),
-            _ = killed.recv() => {
-                let status = qemu.end().await;
-                // A guest that was gone before the kill is not a killed one.
-                let cause = if said == Said::GuestShutdown { ExitCause::GuestReset } else { ExitCause::Killed };
-                return (cause, status);
-            }
-            _ = vsock_daemon.wait() => return match timeout(LAST_WORDS_MAX, qemu.wait()).await {
-                // It was QEMU that left first.
-                Ok(status) => (last_word(qmp, said).await, status.ok()),
-                Err(_) => (ExitCause::VsockLost, qemu.end().await),
-            },
-        }
-    }
-}
-
-/// What QEMU said about its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
-    Nothing,
-    GuestShutdown,
-    Goodbye,
-}
-
-impl Said {
-    fn hear(event: Result<Event, QmpError>) -> Said {
-        match event {
-            Ok(Event::GuestShutdown) => Said::GuestShutdown,
-            Ok(Event::HostShutdown | Event::Stopped) | Err(_) => Said::Goodbye,
-        }
-    }
-}
-
-/// The cause of the end of a QEMU that has ended. Its word may still be unread.
-async fn last_word(qmp: &mut Qmp, said: Said) -> ExitCause {
-    let said = match said {
-        Said::Nothing => timeout(LAST_WORDS_MAX, qmp.event())
-            .await
-            .map_or(Said::Goodbye, Said::hear),
-        Said::GuestShutdown | Said::Goodbye => said,
-    };
-    match said {
-        Said::GuestShutdown => ExitCause::GuestReset,
-        Said::Nothing | Said::Goodbye => ExitCause::VmmFailed,
-    }
 }

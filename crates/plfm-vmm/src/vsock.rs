@@ -8,13 +8,17 @@
 //! One socket for each VM means that only the right guest can be at the other end; nothing here opens AF_VSOCK,
 //! which on the host would reach a hypervisor above it.
 
+use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, timeout_at};
+
+use crate::jail::{Jail, JailUser};
 
 /// A socket's name must fit into `sockaddr_un` with its terminating zero.
 const SUN_PATH_BYTES_MAX: usize = 107;
@@ -27,6 +31,14 @@ pub(crate) const GUEST_CID: u32 = 3;
 #[derive(Debug, Clone)]
 pub struct VsockPath {
     uds: PathBuf,
+    jailed: Option<Jailed>,
+}
+
+/// The VMM is in a jail: the sockets are in there, and its user must reach them.
+#[derive(Debug, Clone)]
+struct Jailed {
+    jail: Jail,
+    user: JailUser,
 }
 
 /// A directory's path leaves no room for the sockets' names.
@@ -116,15 +128,29 @@ impl ConnectError {
 impl VsockPath {
     /// The vsock of the VM whose directory this is.
     pub fn in_dir(dir: &Path) -> Result<VsockPath, SocketPathTooLong> {
-        let vsock = VsockPath {
+        VsockPath {
             uds: dir.join("v.sock"),
-        };
-        let path = vsock.port_path(u32::MAX);
+            jailed: None,
+        }
+        .check()
+    }
+
+    /// The vsock of a VM whose VMM is in this jail, as this user.
+    pub(crate) fn in_jail(jail: Jail, user: JailUser) -> Result<VsockPath, SocketPathTooLong> {
+        VsockPath {
+            uds: jail.root().join("v.sock"),
+            jailed: Some(Jailed { jail, user }),
+        }
+        .check()
+    }
+
+    fn check(self) -> Result<VsockPath, SocketPathTooLong> {
+        let path = self.port_path(u32::MAX);
         let bytes = path.as_os_str().len();
         if bytes > SUN_PATH_BYTES_MAX {
             return Err(SocketPathTooLong { path, bytes });
         }
-        Ok(vsock)
+        Ok(self)
     }
 
     /// The socket to connect to.
@@ -142,7 +168,28 @@ impl VsockPath {
     /// to a port without a listener waits for its own timeout.
     pub fn listen(&self, port: u32) -> Result<VsockListener, ListenError> {
         let path = self.port_path(port);
-        bind(path.clone()).map_err(|source| ListenError { path, source })
+        self.bind(path.clone())
+            .map_err(|source| ListenError { path, source })
+    }
+
+    fn bind(&self, path: PathBuf) -> io::Result<VsockListener> {
+        if let Some(Jailed { jail, .. }) = &self.jailed {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(jail.root())?;
+        }
+        remove_socket(&path)?;
+        let listener = VsockListener {
+            inner: UnixListener::bind(&path)?,
+            path,
+        };
+        std::fs::set_permissions(&listener.path, std::fs::Permissions::from_mode(0o600))?;
+        if let Some(Jailed { user, .. }) = &self.jailed {
+            // Connecting takes the right to write.
+            lchown(&listener.path, Some(user.uid), Some(user.gid))?;
+        }
+        Ok(listener)
     }
 
     /// Connects to `port` in the guest, at the latest at `deadline`.
@@ -153,7 +200,7 @@ impl VsockPath {
     }
 
     async fn connect_unbounded(&self, port: u32) -> Result<UnixStream, ConnectError> {
-        let mut stream = UnixStream::connect(&self.uds)
+        let mut stream = connect_no_follow(&self.uds)
             .await
             .map_err(|source| ConnectError::Socket {
                 path: self.uds.clone(),
@@ -193,14 +240,20 @@ impl VsockPath {
     }
 }
 
-fn bind(path: PathBuf) -> io::Result<VsockListener> {
-    remove_socket(&path)?;
-    let listener = VsockListener {
-        inner: UnixListener::bind(&path)?,
+/// Connects to a socket, and only to a socket of this very name: whoever is in the jail could put a link there that
+/// leads to somebody else's.
+async fn connect_no_follow(path: &Path) -> io::Result<UnixStream> {
+    use rustix::fs::{Mode, OFlags, open};
+    let socket = open(
         path,
-    };
-    std::fs::set_permissions(&listener.path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let socket = std::fs::File::from(socket);
+    if !socket.metadata()?.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a socket"));
+    }
+    UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
 }
 
 fn is_closed(error: &io::Error) -> bool {
@@ -331,6 +384,17 @@ mod tests {
             .connect(7, Instant::now() + PATIENCE)
             .await
             .unwrap_err();
+        assert_eq!(error.code(), "vsock_unreachable");
+    }
+
+    #[tokio::test]
+    async fn a_link_in_the_place_of_the_socket_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let vsock = VsockPath::in_dir(dir.path()).unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        let _elsewhere = UnixListener::bind(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, vsock.uds()).unwrap();
+        let error = vsock.connect(7, Instant::now() + PATIENCE).await.unwrap_err();
         assert_eq!(error.code(), "vsock_unreachable");
     }
 

@@ -4,7 +4,7 @@
 //! release   build, verify, show, keys: files only       install, list, use: the local agent
 //!           publish: a registry
 //! registry  all of it: a registry
-//! run, ps, logs, exec, stop, rm, instances              the local agent
+//! run, ps, logs, exec, stop, rm, instances, image       the local agent
 //! admin     the fleet: its control plane
 //! dev       all of it in this process, on loopback
 //! ```
@@ -14,6 +14,8 @@ mod agent;
 mod completions;
 mod dev;
 mod harmless;
+mod host;
+mod images;
 mod instances;
 mod key_file;
 mod output;
@@ -80,11 +82,14 @@ enum Command {
     Stop(instances::stop::StopArgs),
     /// Forget an instance that is over
     Rm(instances::stop::RmArgs),
+    /// Bring customers' images to this host and look at them
+    #[command(subcommand)]
+    Image(images::ImageCommand),
     /// Look into instances
     #[command(subcommand)]
     Instances(instances::InstancesCommand),
     /// Show what this host is and can do
-    Host,
+    Host(host::HostArgs),
     /// Look after the fleet, through its control plane
     Admin(Box<admin::AdminArgs>),
     /// Run a whole fleet in one process, to work with
@@ -97,6 +102,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // An agent in this process (`dev up`) has it try KVM.
+    if let Some(probed) = plfm_vmm::probe_if_asked() {
+        return probed;
+    }
     let cli = Cli::parse();
     let out = Output {
         json: matches!(cli.output, Format::Json),
@@ -123,8 +132,9 @@ fn main() -> ExitCode {
         Command::Logs(args) => done(args.run(&out, &agent)),
         Command::Stop(args) => done(args.run(&out, &agent)),
         Command::Rm(args) => done(args.run(&out, &agent)),
+        Command::Image(command) => done(command.run(&out, &agent)),
         Command::Instances(command) => done(command.run(&out, &agent)),
-        Command::Host => done(instances::host(&out, &agent)),
+        Command::Host(args) => args.run(&out, &agent).unwrap_or_else(|error| out.fail(&error)),
         Command::Admin(args) => done(args.run(&out)),
         Command::Dev(command) => done(command.run(&out)),
         Command::Completions(args) => done(args.run(&out, Cli::command())),

@@ -9,7 +9,10 @@ impl Agent {
     /// The metrics as Prometheus reads them. Blocking.
     pub(crate) fn render_metrics(&self) -> Result<String, std::fmt::Error> {
         let (generation, is_connected) = self.control().map(|control| control.glance()).unwrap_or_default();
+        let (images, image_bytes) = self.images_size();
         self.0.metrics.render(Glance {
+            images,
+            image_bytes,
             cache_bytes: self.cache_bytes(),
             generation: generation.0,
             is_connected,

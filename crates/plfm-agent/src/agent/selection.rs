@@ -14,7 +14,7 @@ use plfm_rollout::selection::{
 };
 
 use super::control::BeginError;
-use super::{Agent, cache_error};
+use super::{Agent, Obtained, cache_error};
 use crate::instance::{BootPlan, Chosen};
 use crate::problem::{ApiError, chain};
 
@@ -49,19 +49,29 @@ impl Agent {
     }
 
     /// Plans an instance's boot, and counts it where it is of a bounded canary. Blocking.
-    pub(super) fn plan_boot(&self, request: CreateInstance) -> Result<BootPlan, ApiError> {
+    pub(super) fn plan_boot(
+        &self,
+        request: CreateInstance,
+        image: Option<Obtained>,
+    ) -> Result<BootPlan, ApiError> {
         let started = std::time::Instant::now();
         let id = ulid::Ulid::generate().to_string();
         let policy = self.policy();
-        let chosen = self.choose_release(wanted(&id, &request), &policy, None)?;
+        let chosen = self.choose_release(wanted(&id, &request), image, &policy, None)?;
         let dns = self.settings().dns.clone();
         let plan = BootPlan::new(id, chosen, request, dns, started)?;
         match self.begin(&plan.selection, &policy) {
             Ok(()) => Ok(plan),
             // At most once: with this no canary is chosen any more.
             Err(missed) => {
-                let BootPlan { id, request, dns, .. } = plan;
-                let chosen = self.choose_release(wanted(&id, &request), &policy, Some(missed))?;
+                let BootPlan {
+                    id,
+                    request,
+                    image,
+                    dns,
+                    ..
+                } = plan;
+                let chosen = self.choose_release(wanted(&id, &request), image, &policy, Some(missed))?;
                 BootPlan::new(id, chosen, request, dns, started)
             }
         }
@@ -85,6 +95,7 @@ impl Agent {
     fn choose_release(
         &self,
         wanted: Wanted<'_>,
+        image: Option<Obtained>,
         policy: &Policy,
         missed: Option<Begun>,
     ) -> Result<Chosen, ApiError> {
@@ -100,7 +111,11 @@ impl Agent {
         }
         match select_release(policy, instance, &facts.host) {
             Ok(selection) => match facts.releases.remove(&selection.release) {
-                Some(Ok(release)) => Ok(Chosen { release, selection }),
+                Some(Ok(release)) => Ok(Chosen {
+                    release,
+                    selection,
+                    image,
+                }),
                 Some(Err(error)) => Err(cache_error(error.code(), &error)),
                 None => Err(ApiError::internal(
                     "internal",

@@ -1,30 +1,28 @@
 //! What to boot: only from an installed release, whose bytes were verified just now.
 
 use std::net::Ipv6Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use jiff::Timestamp;
 use plfm_api::{CreateInstance, HostTimings, Instance, InstanceState, VolumeMode};
 use plfm_cache::{InstalledRelease, OpenPair};
 use plfm_guest_protocol::{
-    CONFIG_VERSION, Config, EXEC_PORT, ExecService, MountMode, Network, OUTPUT_PORT, OutputStream, Rlimit,
-    Secrets, Sensitive, VolumeMount, Workload,
+    CONFIG_VERSION, Config, EXEC_PORT, ExecService, MountMode, Network, OUTPUT_PORT, OutputStream, Secrets,
+    Sensitive, VolumeMount, Workload,
 };
 use plfm_release::KernelFormat;
 use plfm_vmm::{Disk, DiskAccess};
 
+use super::request::check_request;
+use super::verdict::Brought;
+use super::workload::{required_features, workload_of};
 use super::{Chosen, Setting};
+use crate::agent::Obtained;
 use crate::network::{GATEWAY, MTU, instance_address};
-use crate::problem::{ApiError, chain};
+use crate::problem::ApiError;
 use plfm_rollout::selection::Selection;
 
-/// Volumes of one instance, at most: the machine's slots, less those of root and scratch disk.
-const VOLUMES_MAX: usize = 3;
-/// Longest name of an instance, in bytes.
-const NAME_MAX: usize = 63;
-const MEMORY_MIB: std::ops::RangeInclusive<u32> = 64..=65_536;
-const SCRATCH_MIB: std::ops::RangeInclusive<u32> = 8..=1_048_576;
 /// No address has a longer text.
 const LONGEST_ADDRESS: Ipv6Addr = Ipv6Addr::from_bits(u128::MAX);
 /// The config is one line of the control connection, and that has a limit.
@@ -39,6 +37,10 @@ pub struct BootPlan {
     /// The verified files: these descriptors boot, not paths.
     pub pair: OpenPair,
     pub request: CreateInstance,
+    /// The image that its root disk is of, kept on the host by this; none, if the request brings a root disk.
+    pub image: Option<Obtained>,
+    /// What runs in it: what the request says, and the image where that says nothing.
+    pub workload: Workload,
     pub created_at: Timestamp,
     /// When the request came: host timings count from here.
     pub started: Instant,
@@ -54,12 +56,18 @@ impl BootPlan {
     /// Checks the request and opens the release, verifying its bytes. Blocking.
     pub fn new(
         id: String,
-        Chosen { release, selection }: Chosen,
+        Chosen {
+            release,
+            selection,
+            image,
+        }: Chosen,
         request: CreateInstance,
         dns: Vec<std::net::IpAddr>,
         started: Instant,
     ) -> Result<Self, ApiError> {
         check_request(&request)?;
+        let defaults = image.as_ref().map(|obtained| obtained.image.defaults());
+        let workload = workload_of(&request, defaults)?;
         if release.manifest().kernel.format != KernelFormat::ElfPvh {
             let detail = format!(
                 "release {} has a kernel that this host's VMM does not boot",
@@ -85,6 +93,8 @@ impl BootPlan {
             selection,
             pair,
             request,
+            image,
+            workload,
             created_at: Timestamp::now(),
             started,
             verify_us,
@@ -119,7 +129,8 @@ impl BootPlan {
             release: self.release.id().clone(),
             release_reason: self.selection.reason.as_str().to_owned(),
             selection: Some(self.selection.to_string()),
-            argv: self.request.workload.argv.clone(),
+            image: self.image.as_ref().map(Obtained::of_instance),
+            argv: self.workload.argv.clone(),
             created_at: self.created_at,
             ended_at: None,
             address: setting
@@ -135,12 +146,6 @@ impl BootPlan {
 
     /// What the guest is told to be.
     pub fn config(&self, address: Option<Ipv6Addr>) -> Config {
-        let workload = &self.request.workload;
-        let env = workload
-            .env
-            .iter()
-            .map(|(key, value)| (key.clone(), Sensitive::new(value.clone())))
-            .collect();
         let mounts = self
             .request
             .volumes
@@ -184,25 +189,8 @@ impl BootPlan {
             config_version: CONFIG_VERSION.to_owned(),
             instance_id: self.id.clone(),
             generation: 1,
-            required_features: required_features(workload),
-            workload: Workload {
-                argv: workload.argv.clone(),
-                cwd: workload.cwd.clone().unwrap_or_else(|| "/".to_owned()),
-                env,
-                uid: 0,
-                gid: 0,
-                user: workload.user.clone(),
-                groups: workload.groups.clone(),
-                stdin: false,
-                tty: workload.tty,
-                stop_signal: workload
-                    .stop_signal
-                    .clone()
-                    .unwrap_or_else(|| "SIGTERM".to_owned()),
-                stop_grace_seconds: self.stop_grace_seconds(),
-                rlimits: workload.rlimits.iter().map(rlimit).collect(),
-                pids_max: workload.pids_max,
-            },
+            required_features: required_features(&self.workload),
+            workload: self.workload.clone(),
             network,
             mounts: mounts.collect(),
             secrets,
@@ -216,20 +204,30 @@ impl BootPlan {
         }
     }
 
-    /// Whether the scratch disk is the requester's own.
-    pub fn has_own_scratch(&self) -> bool {
-        self.request.scratch_disk.is_some()
+    /// The disks that the customer made, and not this host.
+    pub fn brought(&self) -> Brought {
+        Brought {
+            root_disk: self.image.is_none(),
+            scratch_disk: self.request.scratch_disk.is_some(),
+        }
     }
 
     /// How long the workload may take to end, in seconds.
     pub fn stop_grace_seconds(&self) -> u32 {
-        self.request.workload.stop_grace_seconds.unwrap_or(10)
+        self.workload.stop_grace_seconds
+    }
+
+    fn root_disk(&self) -> PathBuf {
+        match &self.image {
+            Some(obtained) => obtained.image.disk_path(),
+            None => self.request.root_disk.clone().unwrap_or_default().into(),
+        }
     }
 
     /// The disks in order: root, scratch, volumes.
     pub fn disks(&self, scratch: &Path) -> Vec<Disk> {
         let root = Disk {
-            path: self.request.root_disk.clone().into(),
+            path: self.root_disk(),
             access: DiskAccess::ReadOnly,
         };
         let scratch = Disk {
@@ -247,134 +245,7 @@ impl BootPlan {
     }
 }
 
-/// What a guest init that does not know it must refuse rather than leave out.
-fn required_features(workload: &plfm_api::Workload) -> Vec<String> {
-    let features = [
-        ("output_stream", true),
-        ("rlimits", !workload.rlimits.is_empty()),
-        ("pids_max", workload.pids_max.is_some()),
-    ];
-    let needed = features.into_iter().filter(|(_, needed)| *needed);
-    needed.map(|(name, _)| name.to_owned()).collect()
-}
-
-fn rlimit(limit: &plfm_api::Rlimit) -> Rlimit {
-    let plfm_api::Rlimit { name, soft, hard } = limit.clone();
-    Rlimit { name, soft, hard }
-}
-
 /// Microseconds since `start`.
 pub fn elapsed_us(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
-}
-
-fn check_request(request: &CreateInstance) -> Result<(), ApiError> {
-    if let Some(name) = &request.name {
-        check_name(name)?;
-    }
-    check_disk("root disk", &request.root_disk)?;
-    if let Some(scratch) = &request.scratch_disk {
-        check_disk("scratch disk", scratch)?;
-    }
-    for volume in &request.volumes {
-        check_disk(&format!("disk of volume {:?}", volume.name), &volume.disk)?;
-    }
-    if request.volumes.len() > VOLUMES_MAX {
-        return Err(ApiError::invalid(
-            "too_many_volumes",
-            format!("an instance has at most {VOLUMES_MAX} volumes"),
-        ));
-    }
-    if request.secrets.is_none() && (request.secrets_mode.is_some() || request.secrets_owner.is_some()) {
-        return Err(ApiError::invalid(
-            "instance_invalid",
-            "secrets_mode and secrets_owner are of no use without secrets",
-        ));
-    }
-    let resources = request.resources;
-    if !MEMORY_MIB.contains(&resources.memory_mib) {
-        let detail = format!(
-            "memory of {} MiB is not {} to {}",
-            resources.memory_mib,
-            MEMORY_MIB.start(),
-            MEMORY_MIB.end()
-        );
-        return Err(ApiError::invalid("memory_invalid", detail));
-    }
-    if !SCRATCH_MIB.contains(&request.scratch_mib) {
-        let detail = format!(
-            "a scratch disk of {} MiB is not {} to {}",
-            request.scratch_mib,
-            SCRATCH_MIB.start(),
-            SCRATCH_MIB.end()
-        );
-        return Err(ApiError::invalid("scratch_invalid", detail));
-    }
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    if resources.vcpus == 0 || usize::from(resources.vcpus) > cpus {
-        return Err(ApiError::invalid(
-            "vcpus_invalid",
-            format!("{} processors is not 1 to {cpus}", resources.vcpus),
-        ));
-    }
-    Ok(())
-}
-
-fn check_name(name: &str) -> Result<(), ApiError> {
-    let is_fit = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
-    if (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(is_fit) {
-        Ok(())
-    } else {
-        let shown: String = name.chars().take(NAME_MAX).collect();
-        Err(ApiError::invalid(
-            "name_invalid",
-            format!("the name {shown:?} is not 1 to {NAME_MAX} of a-z, 0-9, - and ."),
-        ))
-    }
-}
-
-fn check_disk(what: &str, path: &str) -> Result<(), ApiError> {
-    use std::os::unix::fs::FileTypeExt as _;
-    if !path.starts_with('/') {
-        return Err(ApiError::invalid(
-            "disk_invalid",
-            format!("the {what} {path:?} is not an absolute path"),
-        ));
-    }
-    let metadata = std::fs::metadata(path).map_err(|error| {
-        ApiError::invalid(
-            "disk_invalid",
-            format!("cannot use the {what} {path}: {}", chain(&error)),
-        )
-    })?;
-    let kind = metadata.file_type();
-    if kind.is_file() && metadata.len() == 0 {
-        return Err(ApiError::invalid(
-            "disk_invalid",
-            format!("the {what} {path} is empty"),
-        ));
-    }
-    if kind.is_file() || kind.is_block_device() {
-        Ok(())
-    } else {
-        Err(ApiError::invalid(
-            "disk_invalid",
-            format!("the {what} {path} is neither a file nor a block device"),
-        ))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_short_and_plain() {
-        for name in ["a", "web-1.example", &"x".repeat(63)] {
-            assert!(check_name(name).is_ok(), "{name}");
-        }
-        for name in ["", "Web", "a_b", "a b", "ä", &"x".repeat(64)] {
-            assert_eq!(check_name(name).unwrap_err().code(), "name_invalid", "{name}");
-        }
-    }
 }

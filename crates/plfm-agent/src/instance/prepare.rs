@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use plfm_vmm::Jail;
 use tokio::process::Command;
 
 use super::Setting;
@@ -31,12 +32,17 @@ pub enum PrepareError {
     /// No network.
     #[error("cannot make the instance's network")]
     Network(#[from] NetworkError),
+    /// No jail.
+    #[error("cannot have a jail for the instance")]
+    Jail(#[from] plfm_vmm::JailError),
 }
 
 /// What was made. Dropped, the network and the socket directory are gone.
 pub struct Prepared {
     pub scratch: PathBuf,
     pub network: Option<InstanceNetwork>,
+    /// Where the VMM will be locked up, if it will be.
+    pub jail: Option<Jail>,
     run_dir: PathBuf,
     dir: PathBuf,
 }
@@ -46,6 +52,12 @@ impl Drop for Prepared {
         // The console is worth keeping, the sockets and the scratch disk are not.
         let _ = std::fs::copy(self.run_dir.join("console.log"), self.dir.join("console.log"));
         let _ = std::fs::remove_dir_all(&self.run_dir);
+        // The VM took its jail away itself, unless it never started: then the sockets are still in there.
+        if let Some(jail) = &self.jail
+            && let Err(error) = jail.remove()
+        {
+            tracing::warn!(code = error.code(), "{}", crate::problem::chain(&error));
+        }
         let _ = std::fs::remove_file(self.dir.join("scratch.img"));
     }
 }
@@ -62,10 +74,11 @@ pub async fn prepare(plan: &BootPlan, setting: &Setting) -> Result<Prepared, Pre
     let mut prepared = Prepared {
         scratch,
         network: None,
+        jail: setting.backend.jail(&setting.run_dir)?,
         run_dir: setting.run_dir.clone(),
         dir: setting.dir.clone(),
     };
-    if !plan.has_own_scratch() {
+    if !plan.brought().scratch_disk {
         make_scratch_disk(&prepared.scratch, plan.request.scratch_mib).await?;
     }
     if setting.no_network.is_none() {

@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use plfm_api::{Instance, InstanceExit, InstanceState};
+use plfm_vmm::Jail;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::durable;
+use crate::problem::chain;
 
 use super::verdict::exit_told_in;
 use super::{Handle, ended_handle};
@@ -40,7 +42,31 @@ pub struct Record {
     #[serde(default)]
     pub tap: Option<String>,
     #[serde(default)]
+    pub jail: Option<JailTrace>,
+    #[serde(default)]
     pub run_dir: Option<PathBuf>,
+}
+
+/// Where the VMM's jail is: enough to take it away.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JailTrace {
+    dir: PathBuf,
+    cgroup: Option<PathBuf>,
+}
+
+impl From<Jail> for JailTrace {
+    fn from(Jail { dir, cgroup }: Jail) -> Self {
+        Self { dir, cgroup }
+    }
+}
+
+impl JailTrace {
+    fn remove(&self) {
+        let Self { dir, cgroup } = self.clone();
+        if let Err(error) = (Jail { dir, cgroup }).remove() {
+            warn!(code = error.code(), "{}", chain(&error));
+        }
+    }
 }
 
 impl ProcessId {
@@ -146,6 +172,10 @@ fn settle(dir: &Path, mut record: Record) -> Instance {
     // Of a VM that ended by itself the console may say how its workload did; one that is killed here did not end.
     let ended_itself = record.processes.first().is_some_and(|vmm| !vmm.is_there());
     record.processes.iter().for_each(|process| process.kill());
+    // Before the tap device, which whoever is in the jail holds.
+    if let Some(jail) = &record.jail {
+        jail.remove();
+    }
     if let Some(tap) = &record.tap
         && plfm_vmm::tap::exists(tap)
         && let Err(error) = plfm_vmm::tap::delete(tap)
@@ -174,11 +204,12 @@ fn settle(dir: &Path, mut record: Record) -> Instance {
         duration_ms: 0,
         reason: Some("agent_restarted".to_owned()),
     });
-    let (processes, tap, run_dir) = (Vec::new(), None, None);
+    let (processes, tap, jail, run_dir) = (Vec::new(), None, None, None);
     let settled = Record {
         instance: record.instance,
         processes,
         tap,
+        jail,
         run_dir,
     };
     if let Err(error) = save(dir, &settled) {
@@ -215,6 +246,7 @@ mod tests {
             instance: serde_json::from_value(view).unwrap(),
             processes: Vec::new(),
             tap: None,
+            jail: None,
             run_dir: None,
         }
     }

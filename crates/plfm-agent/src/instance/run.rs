@@ -15,7 +15,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use plfm_api::{BootOutcome, BootReport, HostTimings, Instance, InstanceExit, InstanceState};
 use plfm_guest_protocol::{CONTROL_PORT, Config, Exit, HostEvent, OUTPUT_PORT, ProtocolError};
-use plfm_vmm::{Vm, VmConfig, VmImage, VsockListener, VsockPath};
+use plfm_vmm::{Jail, Vm, VmConfig, VmImage, VsockListener};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -60,6 +60,7 @@ struct Run {
     timings: HostTimings,
     processes: Vec<ProcessId>,
     tap: Option<String>,
+    jail: Option<Jail>,
     /// Whether the boot's end was told.
     is_boot_told: bool,
     /// When the end is no longer tried to be written, once there is one.
@@ -95,6 +96,7 @@ pub async fn run(
         timings,
         processes,
         tap,
+        jail: None,
         is_boot_told: false,
         save_by: None,
     };
@@ -109,9 +111,12 @@ pub async fn run(
     };
     run.processes.clear();
     run.tap = None;
+    run.jail = None;
     run.view.state = state;
     run.save_end().await;
     run.tell_boot().await;
+    // Before it is seen to be over: who sees it may remove what nothing runs from.
+    run.plan.image = None;
     run.publish.send_replace(run.view.clone());
 }
 
@@ -129,6 +134,7 @@ impl Run {
         };
         self.timings.prepared_us = Some(elapsed_us(self.plan.started));
         self.tap = prepared.network.as_ref().map(|network| network.tap.clone());
+        self.jail = prepared.jail.clone();
         self.view.address = prepared.network.as_ref().map(|network| network.address);
         // On disk before there is a process: an agent that dies from here on leaves a trace of what it made.
         self.enter(InstanceState::Preparing).await;
@@ -200,6 +206,7 @@ impl Run {
             instance: self.view.clone(),
             processes: self.processes.clone(),
             tap: self.tap.clone(),
+            jail: self.jail.clone().map(Into::into),
             run_dir: Some(self.setting.run_dir.clone()),
         };
         let dir = self.setting.dir.clone();
@@ -244,8 +251,11 @@ impl Run {
         let vmm_failed = |code: &str, error: &dyn std::error::Error| {
             Unready::new(BootOutcome::VmmFailed, code, chain(error))
         };
-        let vsock = VsockPath::in_dir(&self.setting.run_dir)
-            .map_err(|error| vmm_failed("vm_dir_too_long", &error))?;
+        let vsock = self
+            .setting
+            .backend
+            .vsock(&self.setting.run_dir)
+            .map_err(|error| vmm_failed(error.code(), &error))?;
         let listen = |port| {
             vsock
                 .listen(port)
@@ -332,7 +342,7 @@ impl Run {
                 return Err(
                     match self.next_event(vm, &mut conversation, hello_by, silent).await? {
                         HostEvent::Failed { failure, stages } => {
-                            failed(failure, &stages, self.plan.has_own_scratch())
+                            failed(failure, &stages, self.plan.brought())
                         }
                         other => unexpected(&other),
                     },
@@ -385,7 +395,7 @@ impl Run {
                     return Ok(conversation);
                 }
                 HostEvent::Failed { failure, stages } => {
-                    return Err(failed(failure, &stages, self.plan.has_own_scratch()));
+                    return Err(failed(failure, &stages, self.plan.brought()));
                 }
                 other @ (HostEvent::Hello(_) | HostEvent::Exited(_)) => return Err(unexpected(&other)),
             }
@@ -425,7 +435,7 @@ impl Run {
             ConversationError::Protocol(_) => lost(error),
             ConversationError::Closed | ConversationError::Deaf | ConversationError::Stream(_) => {
                 match timeout(GONE_PATIENCE, vm.wait()).await {
-                    Ok(exit) => ended_early(&exit, self.plan.has_own_scratch()),
+                    Ok(exit) => ended_early(&exit, self.plan.brought()),
                     Err(_) => lost(error),
                 }
             }
@@ -443,7 +453,7 @@ impl Run {
                 accepted = control.accept() => {
                     return accepted.map_err(|error| lost(&ConversationError::Stream(error)));
                 }
-                exit = vm.wait() => return Err(ended_early(&exit, self.plan.has_own_scratch())),
+                exit = vm.wait() => return Err(ended_early(&exit, self.plan.brought())),
                 command = self.commands.recv() => cancelled_by(command)?,
                 () = sleep_until(deadline) => {
                     let detail = format!("the guest sent no hello; its console ends with: {}", console_end(&vm.console_tail()));

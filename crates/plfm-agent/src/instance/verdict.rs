@@ -11,6 +11,15 @@ use crate::problem::chain;
 /// How much of the console goes into a report, in characters.
 const CONSOLE_DETAIL_MAX: usize = 400;
 
+/// Which disks of an instance were brought as files: what is on them is the customer's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Brought {
+    /// The root disk; this host made it of an image otherwise.
+    pub root_disk: bool,
+    /// The scratch disk; this host made it otherwise.
+    pub scratch_disk: bool,
+}
+
 /// How a boot ended that did not become ready.
 pub struct Unready {
     pub outcome: BootOutcome,
@@ -59,7 +68,7 @@ pub fn unexpected(event: &HostEvent) -> Unready {
     )
 }
 
-pub fn failed(failure: Failure, stages: &[plfm_guest_protocol::StageTiming], own_scratch: bool) -> Unready {
+pub fn failed(failure: Failure, stages: &[plfm_guest_protocol::StageTiming], brought: Brought) -> Unready {
     let Failure {
         stage,
         reason,
@@ -69,7 +78,7 @@ pub fn failed(failure: Failure, stages: &[plfm_guest_protocol::StageTiming], own
     let reason_name = Some(reason.as_str().to_owned());
     let stages = stage_timings(stages);
     Unready {
-        outcome: attribute(stage, reason, own_scratch),
+        outcome: attribute(stage, reason, brought),
         stage: Some(stage),
         reason: reason_name,
         detail,
@@ -78,17 +87,20 @@ pub fn failed(failure: Failure, stages: &[plfm_guest_protocol::StageTiming], own
     }
 }
 
-/// Whom a failed stage speaks against. The customer brings the root disk, the program and, with `own_scratch`, the
-/// scratch disk; all else may be the release's fault, and counts against it. (Secrets were checked before the boot.)
-fn attribute(stage: Stage, reason: Reason, own_scratch: bool) -> BootOutcome {
+/// Whom a failed stage speaks against. The program is the customer's, and so are the disks that were brought; all else
+/// may be the release's fault, and counts against it. (Secrets were checked before the boot.) A root disk that this host
+/// made of an image is one that every release must mount.
+fn attribute(stage: Stage, reason: Reason, brought: Brought) -> BootOutcome {
     match (stage, reason) {
-        (Stage::ScratchDisk | Stage::Overlay, _) if own_scratch => BootOutcome::CustomerFailure,
-        (Stage::RootDisk, _)
-        | (Stage::Workload, Reason::WorkloadStartFailed)
-        | (_, Reason::SecretsMissing) => BootOutcome::CustomerFailure,
+        (Stage::ScratchDisk | Stage::Overlay, _) if brought.scratch_disk => BootOutcome::CustomerFailure,
+        (Stage::RootDisk, _) if brought.root_disk => BootOutcome::CustomerFailure,
+        (Stage::Workload, Reason::WorkloadStartFailed) | (_, Reason::SecretsMissing) => {
+            BootOutcome::CustomerFailure
+        }
         (
             Stage::KernelFilesystems
             | Stage::Handshake
+            | Stage::RootDisk
             | Stage::ScratchDisk
             | Stage::Overlay
             | Stage::SwitchRoot
@@ -112,7 +124,7 @@ pub fn stage_timings(stages: &[plfm_guest_protocol::StageTiming]) -> Vec<StageTi
 }
 
 /// A VM that ended before ready: what its console says is all there is.
-pub fn ended_early(exit: &VmExit, own_scratch: bool) -> Unready {
+pub fn ended_early(exit: &VmExit, brought: Brought) -> Unready {
     if let Some(panic) = &exit.kernel_panic {
         return Unready::new(BootOutcome::KernelPanic, "kernel_panic", panic.clone());
     }
@@ -134,7 +146,7 @@ pub fn ended_early(exit: &VmExit, own_scratch: bool) -> Unready {
             .as_ref()
             .and_then(|reason| serde_json::from_value::<Reason>(reason.as_str().into()).ok());
         let outcome = match (stage, known) {
-            (Some(stage), Some(reason)) => attribute(stage, reason, own_scratch),
+            (Some(stage), Some(reason)) => attribute(stage, reason, brought),
             (Some(_), None) | (None, _) => BootOutcome::Failed,
         };
         let detail = console_end(line);
@@ -190,32 +202,55 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    const ROOT: Brought = Brought {
+        root_disk: true,
+        scratch_disk: false,
+    };
+    const OWN_SCRATCH: Brought = Brought {
+        root_disk: true,
+        scratch_disk: true,
+    };
+    const NOTHING: Brought = Brought {
+        root_disk: false,
+        scratch_disk: false,
+    };
+
     #[test]
     fn the_customers_own_failures_do_not_speak_against_the_release() {
         use BootOutcome::{CustomerFailure, Failed};
         assert_eq!(
-            attribute(Stage::RootDisk, Reason::RootFailed, false),
+            attribute(Stage::RootDisk, Reason::RootFailed, ROOT),
             CustomerFailure
         );
         assert_eq!(
-            attribute(Stage::Workload, Reason::WorkloadStartFailed, false),
+            attribute(Stage::Workload, Reason::WorkloadStartFailed, ROOT),
             CustomerFailure
         );
         assert_eq!(
-            attribute(Stage::Secrets, Reason::SecretsMissing, false),
+            attribute(Stage::Secrets, Reason::SecretsMissing, ROOT),
             CustomerFailure
         );
         assert_eq!(
-            attribute(Stage::Secrets, Reason::SecretsWriteFailed, false),
+            attribute(Stage::Secrets, Reason::SecretsWriteFailed, ROOT),
             Failed
         );
-        assert_eq!(attribute(Stage::Overlay, Reason::RootFailed, false), Failed);
-        assert_eq!(attribute(Stage::ScratchDisk, Reason::RootFailed, false), Failed);
+        assert_eq!(attribute(Stage::Overlay, Reason::RootFailed, ROOT), Failed);
+        assert_eq!(attribute(Stage::ScratchDisk, Reason::RootFailed, ROOT), Failed);
         assert_eq!(
-            attribute(Stage::ScratchDisk, Reason::RootFailed, true),
+            attribute(Stage::ScratchDisk, Reason::RootFailed, OWN_SCRATCH),
             CustomerFailure
         );
-        assert_eq!(attribute(Stage::Network, Reason::NetConfigFailed, false), Failed);
+        assert_eq!(attribute(Stage::Network, Reason::NetConfigFailed, ROOT), Failed);
+    }
+
+    #[test]
+    fn a_release_that_cannot_mount_what_the_host_made_of_an_image_is_to_blame() {
+        assert_eq!(
+            attribute(Stage::RootDisk, Reason::RootFailed, NOTHING),
+            BootOutcome::Failed
+        );
+        let program = attribute(Stage::Workload, Reason::WorkloadStartFailed, NOTHING);
+        assert_eq!(program, BootOutcome::CustomerFailure);
     }
 
     fn ended_with(console: &str) -> VmExit {
@@ -257,7 +292,7 @@ mod tests {
     #[test]
     fn a_failure_told_only_on_the_console_is_found_there() {
         let text = "x\nguest-init: boot failed: stage=handshake reason=handshake_failed errno=104: cannot connect\n{}\n";
-        let unready = ended_early(&ended_with(text), false);
+        let unready = ended_early(&ended_with(text), ROOT);
         assert_eq!(
             (unready.stage, unready.errno),
             (Some(Stage::Handshake), Some(104))

@@ -2,89 +2,95 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::SendRequest;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use plfm_api::control::HostId;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::sign::{CertifiedKey, SigningKey};
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 
-use crate::seed::{Fleet, Host};
-use crate::server::Server;
-use crate::summary::Figures;
+/// What all connections of a loader have in common: one configuration, one signing key.
+pub struct Dialer {
+    config: ClientConfig,
+    key: Arc<dyn SigningKey>,
+    from: Ipv4Addr,
+}
 
-/// Handshakes under way at once.
-const AT_ONCE: usize = 64;
-/// Connections from one loopback address: fewer than it has ports to go out by.
-const PER_ADDRESS: usize = 20_000;
+impl Dialer {
+    /// Connects from an address of loopback, trusts an authority, signs with a key.
+    pub fn new(
+        ca: CertificateDer<'static>,
+        key: rustls::pki_types::PrivateKeyDer<'static>,
+        from: Ipv4Addr,
+    ) -> anyhow::Result<Self> {
+        let provider = plfm_control::tls::provider();
+        let mut roots = RootCertStore::empty();
+        roots.add(ca)?;
+        let key = provider.key_provider.load_private_key(key)?;
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        // Nobody comes back: a fleet connects once, and a handshake each is what is measured.
+        config.resumption = Resumption::disabled();
+        Ok(Self { config, key, from })
+    }
+
+    /// Connects as the host whose certificate it is.
+    pub async fn connect(
+        &self,
+        server: SocketAddr,
+        chain: Vec<CertificateDer<'static>>,
+    ) -> anyhow::Result<Connection> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket
+            .bind((self.from, 0).into())
+            .context("no port is free to connect from")?;
+        let stream = socket.connect(server).await.context("cannot connect")?;
+        stream.set_nodelay(true)?;
+        let mut config = self.config.clone();
+        config.client_auth_cert_resolver = Arc::new(OneCertificate(Arc::new(CertifiedKey::new(
+            chain,
+            Arc::clone(&self.key),
+        ))));
+        let name = ServerName::try_from("localhost")?;
+        let tls = TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+            .context("no TLS")?;
+        let (sender, connection) = hyper::client::conn::http1::Builder::new()
+            .max_buf_size(16 * 1024)
+            .handshake(TokioIo::new(tls))
+            .await?;
+        // Its end is seen by the next request.
+        tokio::spawn(connection);
+        Ok(Connection { sender })
+    }
+}
+
+#[derive(Debug)]
+struct OneCertificate(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for OneCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
 
 pub struct Connection {
-    pub host: HostId,
-    pub sender: SendRequest<Full<Bytes>>,
-}
-
-/// Connects every host.
-pub async fn connect(
-    server: &Server,
-    fleet: &Fleet,
-    figures: &mut Figures,
-) -> anyhow::Result<Vec<Connection>> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(&fleet.ca)?)?;
-    let roots = Arc::new(roots);
-    let started = Instant::now();
-    let connections: Vec<anyhow::Result<Connection>> = stream::iter(fleet.hosts.iter().enumerate())
-        .map(|(number, host)| open(server.address, number, host, fleet, roots.clone()))
-        .buffer_unordered(AT_ONCE)
-        .collect()
-        .await;
-    let connections = connections.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-    figures.connect_ms = u64::try_from(started.elapsed().as_millis())?;
-    Ok(connections)
-}
-
-async fn open(
-    server: SocketAddr,
-    number: usize,
-    host: &Host,
-    fleet: &Fleet,
-    roots: Arc<RootCertStore>,
-) -> anyhow::Result<Connection> {
-    let socket = TcpSocket::new_v4()?;
-    socket.set_reuseaddr(true)?;
-    let octet = u8::try_from(1 + number / PER_ADDRESS).context("too many hosts for one machine")?;
-    socket.bind((Ipv4Addr::new(127, 0, 1, octet), 0).into())?;
-    let stream = socket.connect(server).await.context("cannot connect")?;
-    stream.set_nodelay(true)?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(host.chain.clone(), fleet.key.clone_key())?;
-    let name = ServerName::try_from("localhost")?;
-    let tls = TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-        .context("no TLS")?;
-    let (sender, connection) = hyper::client::conn::http1::Builder::new()
-        .max_buf_size(16 * 1024)
-        .handshake(TokioIo::new(tls))
-        .await?;
-    // Its end is seen by the next request.
-    tokio::spawn(connection);
-    Ok(Connection {
-        host: host.id.clone(),
-        sender,
-    })
+    sender: SendRequest<Full<Bytes>>,
 }
 
 impl Connection {

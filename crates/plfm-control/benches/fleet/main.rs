@@ -1,21 +1,32 @@
 //! A fleet of simulated hosts against a real control plane, over TLS with a certificate for each host.
 //!
 //! ```text
-//! seed    a certificate authority, a log with N enrolled hosts, a certificate for each
-//! serve   the real `plfm-control serve`, a process of its own, on SQLite or on a PostgreSQL of this run's own
-//! load    every host keeps its connection and sends a heartbeat each interval; some have news
-//! count   afterwards: was every heartbeat answered, and is every boot that was reported counted once
-//! push    with --push: every host holds a long poll; how long until all have seen a new default
+//! this process     seed    a certificate authority, a log with N enrolled hosts, a certificate for each
+//!                  start   `plfm-control serve` as --servers processes over one PostgreSQL, or as one on SQLite
+//!                  start   this program again as --loaders processes, each with a part of the hosts
+//! each loader      connects its hosts one after the other; each sends a heartbeat at once, then one each interval
+//! this process     once all hosts are there: a span in which latencies count; then compares and asks
 //! ```
 //!
-//! `cargo bench -p plfm-control --bench fleet -- --hosts 100000 --database postgres`
+//! No process has more connections than it may have open files, which is why there are several.
+//!
+//! `cargo bench -p plfm-control --bench fleet -- --hosts 100000 --database postgres --seconds 600`
 
 mod connection;
-mod load;
+mod counted;
+mod host;
+mod lists;
+mod loader;
+mod measure;
+mod most;
+mod part;
 mod push;
 mod seed;
 mod server;
+mod shape;
+mod spread;
 mod summary;
+mod usage;
 
 #[path = "../../tests/it/support/postgres.rs"]
 #[allow(
@@ -33,8 +44,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
+use serde::Serialize;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
 enum Database {
     Sqlite,
     Postgres,
@@ -46,24 +59,42 @@ struct Options {
     /// How many hosts there are
     #[arg(long, default_value_t = 1_000)]
     hosts: usize,
-    /// How long they report, in seconds
+    /// How long latencies are measured, in seconds, once all hosts are connected
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// A heartbeat of each host comes every so many seconds
     #[arg(long, default_value_t = 60)]
     interval_seconds: u64,
-    /// Of a hundred heartbeats, how many report boots
+    /// Of a hundred heartbeats, how many report a boot
     #[arg(long, default_value_t = 10)]
     news_percent: u64,
     /// The control plane's database
     #[arg(long, value_enum, default_value = "sqlite")]
     database: Database,
-    /// Measure how long a new default takes to be seen by all hosts, this many times
+    /// Processes of the control plane: as many as the limit of open files asks for, unless told otherwise
+    #[arg(long)]
+    servers: Option<usize>,
+    /// Processes that hosts are simulated in: the same
+    #[arg(long)]
+    loaders: Option<usize>,
+    /// Handshakes a second of all hosts together, while they come
+    #[arg(long, default_value_t = 450)]
+    connects_per_second: u64,
+    /// Measure how long a new default takes to be seen by all hosts, this many times, instead of heartbeats
     #[arg(long, default_value_t = 0)]
     push: usize,
+    /// Find the most hosts whose heartbeats' P99 stays under 100 ms, up to --hosts, on SQLite
+    #[arg(long)]
+    most: bool,
+    /// The `plfm` whose `admin kernels list` is timed; the one beside `plfm-control`, if it is there
+    #[arg(long, value_name = "FILE")]
+    plfm: Option<PathBuf>,
     /// Write the figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Simulate the hosts of this part: how this program runs itself
+    #[arg(long, hide = true)]
+    part: Option<PathBuf>,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -81,53 +112,35 @@ fn main() -> anyhow::Result<()> {
         // `cargo test --benches` only asks whether it starts.
         return Ok(());
     }
-    raise_file_limit(options.hosts)?;
+    if let Some(part) = &options.part {
+        // One thread: the machine's others are for the servers, and there are other loaders.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        return runtime.block_on(part::run(part));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(options))
 }
 
 async fn run(options: Options) -> anyhow::Result<()> {
-    let dir = tempfile::Builder::new().prefix("plfm-fleet-").tempdir()?;
-    let postgres = match options.database {
-        Database::Postgres => Some(postgres::Postgres::start()),
-        Database::Sqlite => None,
-    };
-    let database = match &postgres {
-        Some(postgres) => postgres.database().await,
-        None => format!("sqlite:{}", dir.path().join("control.sqlite").display()),
-    };
-    let fleet = seed::seed(dir.path(), &database, options.hosts).await?;
-    let server = server::Server::start(dir.path(), &database).await?;
-    let mut figures = summary::Figures::new(&options, server.started_ms);
-    let hosts = connection::connect(&server, &fleet, &mut figures).await?;
-    if options.push > 0 {
-        push::measure(&server, &fleet, hosts, &options, &mut figures).await?;
-    } else {
-        load::measure(&server, &fleet, hosts, &options, &mut figures).await?;
+    if options.most {
+        let most = most::find(&options).await?;
+        println!("{}", most.render());
+        return keep(&options, &most);
     }
-    figures.server_rss_bytes = server.rss_bytes();
-    figures.server_cpu_ms = server.cpu_ms();
-    server.stop().await?;
+    let shape = shape::Shape::of(&options)?;
+    println!("{}", shape.render());
+    let figures = measure::measure(&options, &shape).await?;
     println!("{}", figures.render());
-    if let Some(file) = &options.json {
-        std::fs::write(file, serde_json::to_string_pretty(&figures)? + "\n")
-            .with_context(|| format!("cannot write {}", file.display()))?;
-    }
+    keep(&options, &figures)?;
     figures.verdict()
 }
 
-/// Two descriptors for each host: its end of the connection here, and the server's there (limits are inherited).
-fn raise_file_limit(hosts: usize) -> anyhow::Result<()> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let wanted = u64::try_from(hosts)? + 4_096;
-    let now = getrlimit(Resource::Nofile);
-    if now.current.is_some_and(|current| current < wanted) {
-        let limit = Rlimit {
-            current: Some(wanted),
-            maximum: now.maximum.map(|maximum| maximum.max(wanted)),
-        };
-        setrlimit(Resource::Nofile, limit)
-            .with_context(|| format!("cannot open {wanted} files: raise `ulimit -n`, or be root"))?;
-    }
-    Ok(())
+fn keep(options: &Options, figures: &impl Serialize) -> anyhow::Result<()> {
+    let Some(file) = &options.json else {
+        return Ok(());
+    };
+    std::fs::write(file, serde_json::to_string_pretty(figures)? + "\n")
+        .with_context(|| format!("cannot write {}", file.display()))
 }

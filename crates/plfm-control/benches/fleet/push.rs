@@ -3,48 +3,34 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use futures_util::future::try_join_all;
-use hyper::{Method, StatusCode};
-use plfm_api::control::{Generation, IDEMPOTENCY_KEY, Receipt, SetDefault, Target};
+use plfm_api::control::{Generation, IDEMPOTENCY_KEY, Receipt, SetDefault};
 
-use crate::Options;
-use crate::connection::Connection;
-use crate::load::operator;
-use crate::seed::Fleet;
-use crate::server::Server;
-use crate::summary::Figures;
+use crate::lists::Operator;
+use crate::measure::Stage;
+use crate::part::{Order, Seen, monotonic_us};
+use crate::server;
+use crate::spread::Spread;
 
 /// How long the slowest host may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub async fn measure(
-    server: &Server,
-    fleet: &Fleet,
-    mut connections: Vec<Connection>,
-    options: &Options,
-    figures: &mut Figures,
-) -> anyhow::Result<()> {
-    let mut generation = Generation(0);
-    for round in 0..options.push {
-        let release = fleet.releases.get(round % 2).context("there are two releases")?;
-        let polls: Vec<_> = connections
-            .into_iter()
-            .map(|connection| tokio::spawn(poll(connection, generation)))
-            .collect();
-        // The polls must be there before the change: the server counts them.
-        let all = f64::from(u32::try_from(polls.len())?);
-        let deadline = Instant::now() + PATIENCE;
-        while server.counter("plfm_control_long_polls").await? < all {
-            ensure!(Instant::now() < deadline, "the long polls did not arrive");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+pub async fn measure(stage: &mut Stage<'_>, rounds: usize) -> anyhow::Result<Vec<Spread>> {
+    let (mut generation, mut spreads) = (Generation(0), Vec::with_capacity(rounds));
+    let hosts: usize = stage.fleet.hosts;
+    for round in 0..rounds {
+        let release = stage
+            .fleet
+            .releases
+            .get(round % 2)
+            .context("there are two releases")?;
+        for loader in stage.loaders.iter_mut() {
+            loader.order(&Order::Poll { after: generation.0 }).await?;
         }
-        let asked = Instant::now();
-        let receipt: Receipt = operator(fleet)?
-            .post(format!(
-                "https://localhost:{}/v1/kernels/set-default",
-                server.address.port()
-            ))
-            .bearer_auth(&fleet.token)
+        wait_for_polls(stage, hosts).await?;
+        let asked_us = monotonic_us();
+        let operator = Operator::new(stage.fleet, stage.servers.first().context("there is no server")?)?;
+        let receipt: Receipt = operator
+            .post("/v1/kernels/set-default")
             .header(IDEMPOTENCY_KEY, ulid::Ulid::generate().to_string())
             .json(&SetDefault {
                 release: release.to_string(),
@@ -57,38 +43,31 @@ pub async fn measure(
             .error_for_status()?
             .json()
             .await?;
-        let seen = tokio::time::timeout(PATIENCE, try_join_all(polls)).await??;
-        connections = Vec::with_capacity(seen.len());
-        let mut took = Vec::with_capacity(seen.len());
-        for result in seen {
-            let (connection, target, at) = result?;
+        let mut took = Vec::with_capacity(hosts);
+        for loader in stage.loaders.iter_mut() {
+            let seen: Seen = loader.word(PATIENCE).await?;
             ensure!(
-                target.default.as_ref() == Some(release),
+                seen.defaults
+                    .iter()
+                    .all(|default| default.as_ref() == Some(release)),
                 "a host saw another default"
             );
-            took.push(u64::try_from(at.saturating_duration_since(asked).as_micros())?);
-            connections.push(connection);
+            let since = |at_us: u64| u32::try_from(at_us.saturating_sub(asked_us)).unwrap_or(u32::MAX);
+            took.extend(seen.at_us.into_iter().map(since));
         }
-        figures.pushed(took);
+        ensure!(took.len() == hosts, "{} of {hosts} hosts saw it", took.len());
+        spreads.push(Spread::of(took));
         generation = receipt.generation;
     }
-    Ok(())
+    Ok(spreads)
 }
 
-async fn poll(
-    mut connection: Connection,
-    after: Generation,
-) -> anyhow::Result<(Connection, Target, Instant)> {
-    let path = format!(
-        "/v1/hosts/{}/target?after={after}&wait_seconds=55",
-        connection.host
-    );
-    let (status, body) = connection.ask(Method::GET, &path, Vec::new()).await?;
-    let at = Instant::now();
-    ensure!(
-        status == StatusCode::OK,
-        "{status}: {}",
-        String::from_utf8_lossy(&body)
-    );
-    Ok((connection, serde_json::from_slice(&body)?, at))
+/// The polls must be there before the change: the servers count them.
+async fn wait_for_polls(stage: &Stage<'_>, hosts: usize) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while server::counter(stage.servers, "plfm_control_long_polls").await? < hosts as f64 {
+        ensure!(Instant::now() < deadline, "the long polls did not arrive");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
@@ -11,23 +10,23 @@ use plfm_control::authority::{Authority, CA_CERTIFICATE_FILE, CA_KEY_FILE, Signi
 use plfm_control::fleet::{Fact, FoundRelease};
 use plfm_control::store::{APPEND_MAX, NewEvent, Store};
 use plfm_release::{Architecture, Compatibility, Protocol, ReleaseId, Sha256Digest};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::shape::Shape;
+
+/// Where a certificate ends in PEM.
+const END: &str = "-----END CERTIFICATE-----\n";
 
 /// The fleet's side of what was seeded.
 pub struct Fleet {
-    pub hosts: Vec<Host>,
+    pub hosts: usize,
+    /// The hosts' certificates, PEM, a file for each loader; with the number of its first host.
+    pub parts: Vec<(usize, PathBuf)>,
     /// One key for all of them: only the certificates tell them apart, and making keys is not what is measured.
-    pub key: Arc<PrivateKeyDer<'static>>,
+    pub key: PathBuf,
     pub releases: [ReleaseId; 2],
     /// The first admin's token.
     pub token: String,
     pub ca: PathBuf,
-}
-
-pub struct Host {
-    pub id: HostId,
-    pub chain: Vec<CertificateDer<'static>>,
 }
 
 /// Where the control plane keeps its keys.
@@ -35,61 +34,96 @@ pub fn data_dir(dir: &Path) -> PathBuf {
     dir.join("control")
 }
 
-pub async fn seed(dir: &Path, database: &str, count: usize) -> anyhow::Result<Fleet> {
+pub async fn seed(dir: &Path, database: &str, shape: &Shape) -> anyhow::Result<Fleet> {
     let data = data_dir(dir);
     let token = init(&data, database)?;
     let ca = data.join(CA_CERTIFICATE_FILE);
-    let authority = Authority::open(&ca, &data.join(CA_KEY_FILE))?;
+    let issuing = Issuing {
+        authority: Authority::open(&ca, &data.join(CA_KEY_FILE))?,
+        request: signing_request(&dir.join("hosts.key"))?,
+        now: Timestamp::now(),
+    };
+    let store = Store::open(database).await?;
+    let releases = [release(1)?, release(2)?];
+    append(&store, &before_hosts(&releases, issuing.now)?, issuing.now).await?;
+    let mut parts = Vec::with_capacity(shape.loaders);
+    for (first, count) in shape.parts() {
+        let certificates = dir.join(format!("hosts-{first}.pem"));
+        let enrolled = issuing.hosts(first, count, &certificates)?;
+        append(&store, &enrolled, issuing.now).await?;
+        parts.push((first, certificates));
+    }
+    store.close().await;
+    Ok(Fleet {
+        hosts: shape.hosts,
+        parts,
+        key: dir.join("hosts.key"),
+        releases,
+        token,
+        ca,
+    })
+}
+
+/// A key that is written to a file, and the request to certify it.
+fn signing_request(file: &Path) -> anyhow::Result<SigningRequest> {
     let key = rcgen::KeyPair::generate()?;
+    std::fs::write(file, key.serialize_pem())?;
     let request = rcgen::CertificateParams::default()
         .serialize_request(&key)?
         .pem()?;
-    let request = SigningRequest::parse(&request)?;
-    let now = Timestamp::now();
+    Ok(SigningRequest::parse(&request)?)
+}
 
-    let store = Store::open(database).await?;
-    let releases = [release(1)?, release(2)?];
-    let mut facts: Vec<Fact> = Vec::with_capacity(count + 3);
-    for release in &releases {
-        facts.push(Fact::ReleaseFound {
-            found: found(release.clone())?,
-            generation: None,
-        });
-    }
-    facts.push(Fact::EnrollmentTokenCreated {
+/// What the log has before any host enrols.
+fn before_hosts(releases: &[ReleaseId; 2], now: Timestamp) -> anyhow::Result<Vec<Fact>> {
+    let mut facts = vec![Fact::EnrollmentTokenCreated {
         id: "seed".to_owned(),
         host_name: None,
         secret_sha256: Sha256Digest::of(b"nobody has it"),
         created_by: "seed".to_owned(),
         expires_at: now,
-    });
-    let mut hosts = Vec::with_capacity(count);
-    for number in 0..count {
-        let id: HostId = ulid::Ulid::generate().to_string().parse()?;
-        let certificate = authority.issue(&id, &request, now)?;
-        let chain =
-            CertificateDer::pem_slice_iter(certificate.chain_pem.as_bytes()).collect::<Result<_, _>>()?;
-        facts.push(Fact::HostEnrolled {
-            host: id.clone(),
-            name: format!("host-{number:06}"),
-            agent_version: semver::Version::new(1, 0, 0),
-            arch: Architecture::X86_64,
-            public_key_sha256: request.public_key_sha256(),
-            not_after: certificate.not_after,
-            enrollment_token: "seed".to_owned(),
+    }];
+    for release in releases {
+        facts.push(Fact::ReleaseFound {
+            found: found(release.clone())?,
+            generation: None,
         });
-        hosts.push(Host { id, chain });
     }
-    append(&store, &facts, now).await?;
-    store.close().await;
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    Ok(Fleet {
-        hosts,
-        key: Arc::new(key),
-        releases,
-        token,
-        ca,
-    })
+    Ok(facts)
+}
+
+/// What hosts' certificates are issued with.
+struct Issuing {
+    authority: Authority,
+    request: SigningRequest,
+    now: Timestamp,
+}
+
+impl Issuing {
+    /// Issues a certificate for each of so many hosts, into a file. What the log is to have of it.
+    fn hosts(&self, first: usize, count: usize, file: &Path) -> anyhow::Result<Vec<Fact>> {
+        let mut facts = Vec::with_capacity(count);
+        let mut pem = String::new();
+        for number in first..first + count {
+            let id: HostId = ulid::Ulid::generate().to_string().parse()?;
+            let issued = self.authority.issue(&id, &self.request, self.now)?;
+            // The issuer's comes after it, and is the same for all.
+            let leaf = issued.chain_pem.split_inclusive(END).next();
+            pem.push_str(leaf.context("the certificate is no PEM")?);
+            pem.push('\n');
+            facts.push(Fact::HostEnrolled {
+                host: id,
+                name: format!("host-{number:06}"),
+                agent_version: semver::Version::new(1, 0, 0),
+                arch: Architecture::X86_64,
+                public_key_sha256: self.request.public_key_sha256(),
+                not_after: issued.not_after,
+                enrollment_token: "seed".to_owned(),
+            });
+        }
+        std::fs::write(file, pem)?;
+        Ok(facts)
+    }
 }
 
 fn init(data: &Path, database: &str) -> anyhow::Result<String> {

@@ -1,7 +1,7 @@
-//! The control plane, in a process of its own.
+//! The control plane, as processes of its own.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,69 +10,81 @@ use anyhow::{Context as _, bail};
 use crate::seed::data_dir;
 
 /// How long it may take to read a log of a fleet and be ready.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Connections of a server that are not hosts'.
+const CONNECTIONS_BESIDE: usize = 64;
 
+/// One replica. Is killed when it is dropped.
 pub struct Server {
     process: Child,
+    log: PathBuf,
     pub address: SocketAddr,
-    pub metrics: SocketAddr,
-    /// From its start to ready, in milliseconds: reading the log is in it.
-    pub started_ms: u64,
+    metrics: SocketAddr,
 }
 
 impl Server {
-    pub async fn start(dir: &Path, database: &str) -> anyhow::Result<Self> {
+    /// Starts a replica for so many hosts, over a database that others may have open too.
+    pub fn start(dir: &Path, number: usize, database: &str, hosts: usize) -> anyhow::Result<Self> {
         let [address, metrics] = [free_address()?, free_address()?];
-        let log = std::fs::File::create(dir.join("control.log"))?;
-        let started = Instant::now();
+        let log = dir.join(format!("control-{number}.log"));
         let process = Command::new(env!("CARGO_BIN_EXE_plfm-control"))
             .args(["serve", "--data-dir"])
             .arg(data_dir(dir))
             .args(["--database", database])
-            .args([
-                "--listen",
-                &address.to_string(),
-                "--metrics-listen",
-                &metrics.to_string(),
-            ])
+            .args(["--listen", &address.to_string()])
+            .args(["--metrics-listen", &metrics.to_string()])
+            .args(["--connections-max", &(hosts + CONNECTIONS_BESIDE).to_string()])
             .env("PLFM_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(std::fs::File::create(&log)?)
             .spawn()
             .context("cannot run plfm-control")?;
-        let mut server = Self {
+        Ok(Self {
             process,
+            log,
             address,
             metrics,
-            started_ms: 0,
-        };
+        })
+    }
+
+    /// Waits until it has read the log and serves.
+    pub async fn ready(&mut self) -> anyhow::Result<()> {
+        let began = Instant::now();
         let http = reqwest::Client::new();
-        let ready = format!("http://{metrics}/readyz");
+        let ready = format!("http://{}/readyz", self.metrics);
         while !http
             .get(&ready)
             .send()
             .await
             .is_ok_and(|answer| answer.status().is_success())
         {
-            if server.process.try_wait()?.is_some() || started.elapsed() > PATIENCE {
-                bail!(
-                    "the control plane did not start:\n{}",
-                    std::fs::read_to_string(dir.join("control.log"))?
-                );
+            if self.process.try_wait()?.is_some() || began.elapsed() > PATIENCE {
+                bail!("a control plane did not start:\n{}", self.said());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        server.started_ms = u64::try_from(started.elapsed().as_millis())?;
-        Ok(server)
+        Ok(())
+    }
+
+    /// What it warned of.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// `GET /metrics`, as Prometheus does.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        let url = format!("http://{}/metrics", self.metrics);
+        Ok(reqwest::get(url).await?.error_for_status()?.text().await?)
     }
 
     /// The sum of a counter's samples.
     pub async fn counter(&self, name: &str) -> anyhow::Result<f64> {
-        let text = reqwest::get(format!("http://{}/metrics", self.metrics))
-            .await?
-            .text()
-            .await?;
+        let text = self.metrics().await?;
         let samples = text.lines().filter(|line| {
             line.strip_prefix(name)
                 .is_some_and(|rest| rest.starts_with(['{', ' ']))
@@ -82,36 +94,33 @@ impl Server {
             .sum())
     }
 
-    /// Its resident memory.
-    pub fn rss_bytes(&self) -> u64 {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        kib.and_then(|kib| kib.trim().trim_end_matches(" kB").parse::<u64>().ok())
-            .unwrap_or(0)
-            * 1024
-    }
-
-    /// Processor time that it has used, in milliseconds (proc_pid_stat(5), fields 14 and 15).
-    pub fn cpu_ms(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap_or_default();
-        let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let fields: Vec<&str> = rest.split_whitespace().collect();
-        let ticks = |at: usize| {
-            fields
-                .get(at)
-                .and_then(|field| field.parse::<u64>().ok())
-                .unwrap_or(0)
-        };
-        (ticks(11) + ticks(12)) * 1_000 / rustix::param::clock_ticks_per_second()
-    }
-
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let pid = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         tokio::task::spawn_blocking(move || self.process.wait()).await??;
         Ok(())
     }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The sum of a counter over replicas.
+pub async fn counter(servers: &[Server], name: &str) -> anyhow::Result<f64> {
+    let mut sum = 0.0;
+    for server in servers {
+        sum += server.counter(name).await?;
+    }
+    Ok(sum)
+}
+
+/// The process ids of several.
+pub fn pids(servers: &[Server]) -> Vec<u32> {
+    servers.iter().map(Server::pid).collect()
 }
 
 /// An address that was free a moment ago.

@@ -5,7 +5,6 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use plfm_api::control::HostId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -74,11 +73,7 @@ impl Control {
             .unzip();
         let fetches_max = self.fleet().policy().fetches_max;
         let began = Instant::now();
-        let taken = self
-            .0
-            .store
-            .take_beats(&beats, fetches_max, Timestamp::now())
-            .await;
+        let taken = self.0.store.take_beats(&beats, fetches_max, self.now()).await;
         self.0.metrics.batch(beats.len(), began.elapsed());
         match taken {
             Ok(taken) => {

@@ -90,7 +90,7 @@ impl Control {
                 return Ok((kept, None));
             }
             let fleet = self.fleet();
-            let now = Timestamp::now();
+            let now = self.now();
             let context = self.context(&fleet, command, now).await?;
             let decision = fleet.decide(command, &context)?;
             let events = new_events(&decision, actor, now);

@@ -30,7 +30,7 @@ const SEQUENCE_MAX: u64 = i64::MAX as u64;
 impl Control {
     /// Takes a host's word, and tells it what it should know. The caller knows that the host may speak.
     pub async fn heartbeat(&self, host: &HostId, beat: Heartbeat) -> Result<HeartbeatAnswer, ControlError> {
-        let now = Timestamp::now();
+        let now = self.now();
         check(&beat).map_err(ControlError::Heartbeat)?;
         let beat = self.known(beat, now);
         let stream = beat.stream.parse().map_err(|_| {

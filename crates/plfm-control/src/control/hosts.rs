@@ -38,14 +38,14 @@ impl Control {
             None => fleet.host(host)?,
         };
         let row = self.0.store.host_row(host).await?;
-        let since = active_since(&fleet, Timestamp::now());
+        let since = active_since(&fleet, self.now());
         Ok(shown(host, record, row, since))
     }
 
     /// Hosts in the order of their ids.
     pub async fn hosts(&self, query: &HostQuery) -> Result<Page<FleetHost>, ControlError> {
         let fleet = self.fleet();
-        let since = active_since(&fleet, Timestamp::now());
+        let since = active_since(&fleet, self.now());
         let mut items = Vec::new();
         let mut after = query.after.clone();
         loop {

@@ -1,6 +1,5 @@
 //! Releases, as operators see them.
 
-use jiff::Timestamp;
 use plfm_api::control::{Kernel, KernelDetail, KernelHost, KernelState, Page};
 use plfm_release::ReleaseId;
 
@@ -49,7 +48,7 @@ impl Control {
         let (release, record) = fleet.resolve(text)?;
         let found = &record.found;
         let (mut unable, mut unable_total) = (Vec::new(), 0);
-        for group in self.versions(&fleet, Timestamp::now()).await? {
+        for group in self.versions(&fleet, self.now()).await? {
             let Some(reason) = found.why_not(&group) else {
                 continue;
             };

@@ -153,37 +153,41 @@ impl Health {
     }
 }
 
-/// How often the fleet was taken back, by who did it.
+/// What takes the fleet back.
+const TRIGGERS: [&str; 4] = [
+    "operator",
+    "worse_than_baseline",
+    "handshake_timeouts",
+    "over_threshold",
+];
+
+/// How often the fleet was taken back, by who or what did it.
 #[derive(Debug, Default)]
-pub(super) struct Rollbacks {
-    operator: AtomicU64,
-    system: AtomicU64,
-}
+pub(super) struct Rollbacks([AtomicU64; TRIGGERS.len()]);
 
 impl Rollbacks {
     fn count(&self, event: &Event) {
-        let is_rollback = match event.kind.as_str() {
-            "rolled_back" => true,
-            "rollout_moved" => {
-                event.detail.get("event").and_then(|event| event.as_str()) == Some("condemned")
-            }
-            _ => false,
+        let member = |name| event.detail.get(name).and_then(serde_json::Value::as_str);
+        let trigger = match event.kind.as_str() {
+            "rolled_back" => Some(event.actor.kind.as_str()),
+            "rollout_moved" if member("event") == Some("condemned") => member("proof"),
+            _ => None,
         };
-        if is_rollback {
-            let by = if event.actor.kind == "system" {
-                &self.system
-            } else {
-                &self.operator
-            };
-            by.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        for (_, count) in TRIGGERS
+            .iter()
+            .zip(&self.0)
+            .filter(|(name, _)| Some(**name) == trigger)
+        {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
     }
 
-    /// One that nobody is known to make yet is shown once it was.
+    /// All of them: an increase from nothing is seen only of what was shown before.
     pub(super) fn by_trigger(&self) -> Vec<(&'static str, u64)> {
-        let of = |count: &AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
-        let mut triggers = vec![("operator", of(&self.operator)), ("system", of(&self.system))];
-        triggers.retain(|(trigger, rollbacks)| *trigger == "operator" || *rollbacks > 0);
-        triggers
+        let counts = self
+            .0
+            .iter()
+            .map(|count| count.load(std::sync::atomic::Ordering::Relaxed));
+        TRIGGERS.iter().copied().zip(counts).collect()
     }
 }

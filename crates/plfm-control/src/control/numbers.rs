@@ -82,7 +82,7 @@ impl Control {
 
     async fn count(&self, fleet: &Arc<FleetState>) -> Result<Numbers, ControlError> {
         let counted = Instant::now();
-        let since = active_since(fleet, Timestamp::now());
+        let since = active_since(fleet, self.now());
         let store = &self.0.store;
         let seen = store.seen(None).await?;
         let releases = store.release_counts(since).await?;

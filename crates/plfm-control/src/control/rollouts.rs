@@ -21,6 +21,8 @@ pub use view::RolloutView;
 use jiff::Timestamp;
 use plfm_api::control::{Actor, Page, Rollout, RolloutDetail};
 
+use tracing::warn;
+
 use super::{Control, ControlError};
 use crate::fleet::RolloutRecord;
 use crate::store::StoreError;
@@ -40,12 +42,23 @@ impl Control {
     /// Removes reports that no rollout is judged by: those from long before the one under way, or before now.
     pub async fn prune_reports(&self) -> Result<u64, StoreError> {
         let fleet = self.fleet();
-        let now = Timestamp::now();
+        let now = self.now();
         let since = fleet
             .rollout_under_way()
             .map_or(now, |rollout| rollout.started_at.min(now));
         let before = since.checked_sub(trial::BEFORE).unwrap_or(Timestamp::UNIX_EPOCH);
         self.store().prune_reports(before).await
+    }
+
+    /// Whoever decides next need not wait until this replica's word is over.
+    pub(super) async fn leave_desk(&self) {
+        if let Err(error) = self.store().leave_desk(&self.0.replica).await {
+            warn!(
+                code = error.code(),
+                "the desk is left by itself: {}",
+                crate::server::chain(&error)
+            );
+        }
     }
 
     /// The rollouts, newest first, after the one that `cursor` names.

@@ -166,6 +166,14 @@ impl FleetState {
                     .hint("set one: `plfm admin kernels set-default RELEASE`"),
             );
         };
+        // Whoever is as quick as the rollout itself means the same: not two steps back.
+        if let Some(release) = self.on_its_way_to().filter(|_| request.to.is_none()) {
+            return Ok(Decision {
+                release: Some(release.clone()),
+                watch: Some("plfm admin rollout show".to_owned()),
+                ..Decision::unchanged(format!("the fleet is being taken back to {release} already"))
+            });
+        }
         let (release, why) = self.rollback_target(request, current)?;
         let from = match self.candidate_on_trial() {
             Some(candidate) if release == *current => candidate,

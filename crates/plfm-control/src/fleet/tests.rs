@@ -8,6 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod rollouts;
+
 /// A log in memory, and the state that follows it.
 #[derive(Default)]
 struct Fleet {

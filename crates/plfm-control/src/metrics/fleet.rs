@@ -36,7 +36,18 @@ pub struct FleetNumbers {
     pub releases: Vec<ReleaseNumbers>,
     /// Rollbacks, by what made them.
     pub rollbacks: Vec<(&'static str, u64)>,
+    /// Where the rollout under way is.
+    pub rollout_stage: Option<&'static str>,
+    /// How long ago anybody looked whether something is to happen to it, in seconds.
+    pub rollout_decided_seconds: f64,
+    /// What happened to rollouts, ever.
+    pub rollout_events: Vec<(&'static str, u64)>,
+    /// What people had to hear of.
+    pub rollout_alerts: Vec<(&'static str, u64)>,
 }
+
+/// Where a rollout under way can be.
+const STAGES: [&str; 5] = ["distributing", "canary", "promoting", "paused", "rolling_back"];
 
 /// Writes the numbers out.
 #[derive(Debug)]
@@ -52,7 +63,25 @@ impl prometheus_client::collector::Collector for Collector {
         boots(&mut encoder, &numbers)?;
         ratios(&mut encoder, &numbers)?;
         weights(&mut encoder, &numbers)?;
-        rollbacks(&mut encoder, &numbers)
+        rollbacks(&mut encoder, &numbers)?;
+        rollout_stage(&mut encoder, &numbers)?;
+        rollout_decided(&mut encoder, &numbers)?;
+        let help = "Things that happened to rollouts";
+        counted(
+            &mut encoder,
+            "rollout_events",
+            help,
+            "event",
+            &numbers.rollout_events,
+        )?;
+        let help = "Things that happened to rollouts and that a person must hear of";
+        counted(
+            &mut encoder,
+            "rollout_alerts",
+            help,
+            "alert",
+            &numbers.rollout_alerts,
+        )
     }
 }
 
@@ -159,6 +188,39 @@ fn rollbacks(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std
     )?;
     for (trigger, rollbacks) in &numbers.rollbacks {
         ConstCounter::new(*rollbacks).encode(family.encode_family(&[("trigger", *trigger)])?)?;
+    }
+    Ok(())
+}
+
+fn rollout_stage(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
+    let gauge = ConstGauge::new(0_u64);
+    let help = "1 for where the rollout under way is";
+    let mut family = encoder.encode_descriptor("rollout_stage", help, None, gauge.metric_type())?;
+    for stage in STAGES {
+        let is_there = u64::from(numbers.rollout_stage == Some(stage));
+        ConstGauge::new(is_there).encode(family.encode_family(&[("stage", stage)])?)?;
+    }
+    Ok(())
+}
+
+fn rollout_decided(encoder: &mut DescriptorEncoder<'_>, numbers: &FleetNumbers) -> std::fmt::Result {
+    let gauge = ConstGauge::new(numbers.rollout_decided_seconds);
+    let help = "Time since it was last decided what happens to the rollout under way; 0 without one";
+    let unit = prometheus_client::registry::Unit::Seconds;
+    gauge.encode(encoder.encode_descriptor("rollout_decided", help, Some(&unit), gauge.metric_type())?)
+}
+
+fn counted(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    counts: &[(&'static str, u64)],
+) -> std::fmt::Result {
+    let counter = ConstCounter::new(0_u64);
+    let mut family = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+    for (value, count) in counts {
+        ConstCounter::new(*count).encode(family.encode_family(&[(label, *value)])?)?;
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::connection::{Activity, Watched};
+use super::leftover::Leftover;
 use super::limits::{
     HANDSHAKE_TIMEOUT, HEADER_BYTES_MAX, HEADERS_MAX, IDLE_TIMEOUT, SHUTDOWN_GRACE, STREAMS_MAX,
 };
@@ -160,9 +161,21 @@ async fn requests(stream: TlsStream<TcpStream>, address: SocketAddr, serving: &S
             let (router, metrics) = (serving.router.clone(), Arc::clone(&serving.metrics));
             let peer = Arc::clone(&peer);
             async move {
-                let request: Request<Body> = request.map(Body::new);
+                let leftover = Leftover::default();
+                let (head, body) = request.into_parts();
+                let body = if is_h2 {
+                    Body::new(body)
+                } else {
+                    leftover.watch(&head.headers, body)
+                };
+                let request: Request<Body> = Request::from_parts(head, body);
                 let response = request::serve(router, metrics, peer, request).await;
-                drop(answering);
+                if leftover.is_some() {
+                    tokio::spawn(async move {
+                        leftover.drain().await;
+                        drop(answering);
+                    });
+                }
                 Ok::<_, Infallible>(response)
             }
         })

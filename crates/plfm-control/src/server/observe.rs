@@ -6,13 +6,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use jiff::Timestamp;
-use plfm_api::control::KernelState;
+use plfm_api::control::{KernelState, RolloutStage};
 use plfm_api::{PROMETHEUS_CONTENT_TYPE, prometheus_text};
 use tracing::warn;
 
 use super::chain;
 use crate::control::{Control, Numbers};
-use crate::fleet::FleetState;
+use crate::fleet::{FleetState, RolloutAlert, RolloutRecord, RolloutRemark};
 use crate::metrics::{FleetNumbers, ReleaseNumbers};
 
 /// `/healthz`, `/readyz` and `/metrics`.
@@ -42,7 +42,10 @@ async fn metrics(State(control): State<Control>) -> Response {
     let fleet = control.fleet();
     // The numbers of the server itself are shown even if the fleet's cannot be counted.
     let numbers = match control.numbers().await {
-        Ok(numbers) => Some(in_metrics(&fleet, &numbers, control.rollbacks())),
+        Ok(numbers) => Some(FleetNumbers {
+            rollout_decided_seconds: control.decided_seconds_ago(control.now()).await.unwrap_or(0.0),
+            ..in_metrics(&fleet, &numbers, control.rollbacks())
+        }),
         Err(error) => {
             warn!("the fleet cannot be counted: {}", chain(&error));
             None
@@ -99,5 +102,53 @@ fn in_metrics(fleet: &FleetState, numbers: &Numbers, rollbacks: Vec<(&'static st
         hosts_at_generation: numbers.fleet.hosts_at_generation,
         releases: releases.collect(),
         rollbacks,
+        rollout_stage: fleet.rollout_under_way().map(stage),
+        rollout_decided_seconds: 0.0,
+        rollout_events: counted(fleet, &EVENTS, |remark| remark.moment.kind.as_str()),
+        rollout_alerts: counted(fleet, &ALERTS, |remark| {
+            remark.alert.map_or("", RolloutAlert::as_str)
+        }),
     }
+}
+
+/// What can happen to a rollout.
+const EVENTS: [&str; 11] = [
+    "started",
+    "distributed",
+    "widened",
+    "advanced",
+    "promoted",
+    "settled",
+    "paused",
+    "resumed",
+    "condemned",
+    "aborted",
+    "retold",
+];
+/// What a person must hear of.
+const ALERTS: [&str; 4] = ["rolled_back", "paused", "incident", "no_way_back"];
+
+fn stage(rollout: &RolloutRecord) -> &'static str {
+    let shown = rollout.shown();
+    match shown.stage {
+        _ if shown.paused.is_some() => "paused",
+        RolloutStage::Planned | RolloutStage::Distributing => "distributing",
+        RolloutStage::Canary => "canary",
+        RolloutStage::Promoting => "promoting",
+        RolloutStage::RollingBack => "rolling_back",
+        RolloutStage::Complete | RolloutStage::RolledBack | RolloutStage::Aborted => "over",
+    }
+}
+
+fn counted(
+    fleet: &FleetState,
+    words: &[&'static str],
+    word_of: impl Fn(&RolloutRemark) -> &str,
+) -> Vec<(&'static str, u64)> {
+    let remarks = || fleet.rollouts().iter().flat_map(|rollout| &rollout.history);
+    let count = |word: &&'static str| {
+        let found = remarks().filter(|remark| word_of(remark) == *word).count();
+        (*word, u64::try_from(found).unwrap_or(u64::MAX))
+    };
+    words.iter().map(count).collect()
 }

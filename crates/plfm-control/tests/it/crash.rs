@@ -3,33 +3,35 @@
 //! `PLFM_KILLS` says how often; few by default.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use plfm_api::control::{Event, EventPage};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::plane::{ca, client};
 use crate::program::{Program, init, output};
 
 const KILLS_DEFAULT: u32 = 5;
 const WRITERS: u32 = 3;
-/// How long a writer is let write before the program is killed, at most.
-const LIFE_MS_MAX: u64 = 400;
+/// How many changes are answered before the program is killed, at most. The writers do not wait: a kill meets what is under
+/// way.
+const CHANGES_MAX: usize = 40;
+/// How long an answer may take: nothing but a kill keeps one from coming.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Changes of one writer that were answered: what was asked, and the answer.
-type Acknowledged = Arc<Mutex<BTreeMap<String, Value>>>;
+/// Changes of all writers that were answered: what was asked, and the answer.
+type Acknowledged = BTreeMap<String, Value>;
 
-/// Writes until told to stop. A change that is not answered is sent again, with the same key, to whoever is there by then.
+/// Writes until there is no address any more. A change that is not answered is sent again, with the same key, to whoever is
+/// there by then.
 async fn write(
     number: u32,
     client: Client,
     admin: String,
-    address: Arc<Mutex<String>>,
-    stop: Arc<AtomicBool>,
-    acknowledged: Acknowledged,
+    mut address: watch::Receiver<Option<String>>,
+    acknowledged: watch::Sender<Acknowledged>,
 ) {
     for count in 0_u64.. {
         let key = format!("{number}-{count}");
@@ -50,28 +52,31 @@ async fn write(
             )
         };
         loop {
-            if stop.load(Ordering::Relaxed) {
+            let Some(base) = address.borrow_and_update().clone() else {
                 return;
-            }
-            let url = format!("{}{path}", address.lock().unwrap());
+            };
+            let url = format!("{base}{path}");
             let request = client
                 .request(method.clone(), url)
                 .bearer_auth(&admin)
                 .header("idempotency-key", &key);
-            let Ok(answer) = request.json(&body).timeout(Duration::from_secs(2)).send().await else {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+            let answered = async {
+                let answer = request.json(&body).timeout(PATIENCE).send().await?;
+                Ok::<_, reqwest::Error>((answer.status(), answer.text().await?))
+            };
+            let Ok((status, text)) = answered.await else {
+                // It was killed. The next one says where it is.
+                address.changed().await.unwrap();
                 continue;
             };
-            let status = answer.status();
-            let Ok(text) = answer.text().await else { continue };
             if status.is_server_error() {
                 continue;
             }
             assert!(status.is_success(), "{status} {text}");
-            acknowledged
-                .lock()
-                .unwrap()
-                .insert(key.clone(), serde_json::from_str(&text).unwrap());
+            let answer = serde_json::from_str(&text).unwrap();
+            acknowledged.send_modify(|acknowledged| {
+                acknowledged.insert(key.clone(), answer);
+            });
             break;
         }
     }
@@ -123,6 +128,16 @@ fn check(events: &[Event], acknowledged: &BTreeMap<String, Value>) {
     }
 }
 
+/// Waits until some more changes are answered, now few, now many.
+async fn some_more(acknowledged: &mut watch::Receiver<Acknowledged>) {
+    let random = usize::try_from(getrandom::u32().unwrap()).unwrap();
+    let enough = acknowledged.borrow().len() + 1 + random % CHANGES_MAX;
+    acknowledged
+        .wait_for(|acknowledged| acknowledged.len() >= enough)
+        .await
+        .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_acknowledged_change_is_lost_and_none_happens_twice_when_it_is_killed() {
     let kills = std::env::var("PLFM_KILLS").map_or(KILLS_DEFAULT, |text| text.parse().unwrap());
@@ -130,25 +145,22 @@ async fn no_acknowledged_change_is_lost_and_none_happens_twice_when_it_is_killed
     let admin = init(dir.path());
     let client = client(ca(dir.path()), None);
     let mut program = Program::start(dir.path());
-    let address = Arc::new(Mutex::new(program.url("")));
-    let stop = Arc::new(AtomicBool::new(false));
-    let acknowledged = Acknowledged::default();
+    let (address, addresses) = watch::channel(Some(program.url("")));
+    let (acknowledging, mut acknowledged) = watch::channel(Acknowledged::new());
     let writers: Vec<_> = (0..WRITERS)
         .map(|number| {
-            let (client, admin, address) = (client.clone(), admin.clone(), Arc::clone(&address));
+            let (client, admin) = (client.clone(), admin.clone());
             tokio::spawn(write(
                 number,
                 client,
                 admin,
-                address,
-                Arc::clone(&stop),
-                Arc::clone(&acknowledged),
+                addresses.clone(),
+                acknowledging.clone(),
             ))
         })
         .collect();
     for _ in 0..kills {
-        let life = Duration::from_millis(getrandom::u64().unwrap() % LIFE_MS_MAX);
-        tokio::time::sleep(life).await;
+        some_more(&mut acknowledged).await;
         let at = dir.path().to_owned();
         program = tokio::task::spawn_blocking(move || {
             program.kill();
@@ -156,15 +168,15 @@ async fn no_acknowledged_change_is_lost_and_none_happens_twice_when_it_is_killed
         })
         .await
         .unwrap();
-        *address.lock().unwrap() = program.url("");
+        address.send_replace(Some(program.url("")));
     }
-    tokio::time::sleep(Duration::from_millis(LIFE_MS_MAX)).await;
-    stop.store(true, Ordering::Relaxed);
+    some_more(&mut acknowledged).await;
+    address.send_replace(None);
     for writer in writers {
         writer.await.unwrap();
     }
     let events = whole_log(&client, &program.url(""), &admin).await;
-    let acknowledged = acknowledged.lock().unwrap().clone();
+    let acknowledged = acknowledged.borrow().clone();
     check(&events, &acknowledged);
     assert!(!acknowledged.is_empty());
     eprintln!(

@@ -8,6 +8,7 @@
 )]
 
 mod api;
+mod certificates;
 mod crash;
 mod hosts;
 mod plane;
@@ -15,7 +16,10 @@ mod program;
 mod refusals;
 mod registry;
 mod repeats;
+mod replicas;
+mod rollouts;
 mod serving;
 mod slow;
 mod store;
 mod support;
+mod wire;

@@ -199,10 +199,15 @@ impl Host {
     }
 
     pub fn with_client(plane: &Plane, enrolled: EnrolledHost, client: Client) -> Self {
+        Self::at(&plane.url(""), enrolled, client)
+    }
+
+    /// A host that speaks with the control plane at a URL.
+    pub fn at(url: &str, enrolled: EnrolledHost, client: Client) -> Self {
         Self {
             id: enrolled.host.to_string(),
             client,
-            base: plane.url(&format!("/v1/hosts/{}", enrolled.host)),
+            base: format!("{url}/v1/hosts/{}", enrolled.host),
             enrolled,
         }
     }

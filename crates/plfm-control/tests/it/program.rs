@@ -4,6 +4,15 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use reqwest::{Client, Response};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// How often, and for how long, a log is looked at: a minute.
+const LOOKS_MAX: usize = 1_200;
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plfm-control"));
@@ -20,16 +29,14 @@ pub fn output(args: &[&str]) -> Output {
 
 /// Makes a control plane in a directory. The first admin's token.
 pub fn init(dir: &Path) -> String {
-    let dir = dir.to_str().unwrap();
-    let made = output(&[
-        "init",
-        "--data-dir",
-        dir,
-        "--name",
-        "localhost",
-        "--name",
-        "127.0.0.1",
-    ]);
+    init_with(dir, &[])
+}
+
+/// The same with more options.
+pub fn init_with(dir: &Path, options: &[&str]) -> String {
+    let names = ["--name", "localhost", "--name", "127.0.0.1"];
+    let dir = ["init", "--data-dir", dir.to_str().unwrap()];
+    let made = output(&[&dir[..], &names, options].concat());
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     String::from_utf8(made.stdout).unwrap().trim().to_owned()
 }
@@ -100,8 +107,49 @@ impl Program {
 
     /// Asks it to end.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Tells it that files were replaced.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = rustix::process::Pid::from_child(&self.process);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits until its log has these words.
+    pub async fn says(&self, words: &str) {
+        self.says_times(words, 1).await;
+    }
+
+    /// Waits until its log has these words so often.
+    pub async fn says_times(&self, words: &str, times: usize) {
+        for _ in 0..LOOKS_MAX {
+            if self.log.lock().unwrap().matches(words).count() >= times {
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        panic!(
+            "its log has not {times} times {words:?}: {}",
+            self.log.lock().unwrap()
+        );
+    }
+
+    /// A change by an operator.
+    pub async fn post(
+        &self,
+        client: &Client,
+        token: &str,
+        key: &str,
+        path: &str,
+        body: &Value,
+    ) -> reqwest::Result<Response> {
+        let request = client.post(self.url(path)).bearer_auth(token);
+        request.header("idempotency-key", key).json(body).send().await
     }
 }
 

@@ -64,6 +64,13 @@ fn endpoints(host: &str) -> Vec<Endpoint> {
         post("/v1/hosts/{id}/drain", "operator", json!({})),
         post("/v1/hosts/{id}/undrain", "operator", json!({})),
         post("/v1/hosts/{id}/revoke", "admin", json!({})),
+        get("/v1/rollouts", "viewer"),
+        get("/v1/rollouts/current", "viewer"),
+        post("/v1/rollouts", "operator", json!({"release": "x"})),
+        post("/v1/rollouts/current/pause", "operator", json!({})),
+        post("/v1/rollouts/current/resume", "operator", json!({})),
+        post("/v1/rollouts/current/abort", "operator", json!({})),
+        post("/v1/rollouts/current/promote", "operator", json!({})),
         get("/v1/events", "viewer"),
         get("/v1/policy", "viewer"),
         Endpoint {

@@ -1,38 +1,20 @@
 //! Clients that are slow on purpose. Each holds a connection for a bounded time, and nobody else notices.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plfm_control::server::limits::{BODY_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_TIMEOUT};
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::plane::{Plane, start, start_with};
+use crate::wire::{answer, ask};
 
 /// What the machine may take on top of a limit.
 const SLACK: Duration = Duration::from_secs(5);
 
 async fn connect(plane: &Plane) -> TlsStream<TcpStream> {
-    let mut roots = rustls::RootCertStore::empty();
-    let pem = std::fs::read(plane.dir.path().join("ca.crt")).unwrap();
-    use rustls::pki_types::pem::PemObject as _;
-    roots
-        .add(rustls::pki_types::CertificateDer::from_pem_slice(&pem).unwrap())
-        .unwrap();
-    let config = rustls::ClientConfig::builder_with_provider(plfm_control::tls::provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let stream = TcpStream::connect(plane.running.address).await.unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
-    TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-        .unwrap()
+    crate::wire::connect(plane.running.address, &plane.dir.path().join("ca.crt")).await
 }
 
 /// Reads to the end of the connection; what came, and how long that took.
@@ -118,6 +100,41 @@ async fn a_body_that_comes_drop_by_drop_is_answered_408() {
         text.starts_with("HTTP/1.1 408") && text.contains("body_too_slow"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_connection_stays_after_a_request_that_was_refused_before_its_body_came() {
+    let plane = start().await;
+    let mut stream = connect(&plane).await;
+    let head = "POST /v1/hosts/01K00000000000000000000000/certificate HTTP/1.1\r\nhost: localhost\r\n\
+                content-type: application/json\r\ncontent-length: 20000\r\n\r\n";
+    for _ in 0..2 {
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let refused = answer(&mut stream).await;
+        assert!(
+            refused.starts_with("HTTP/1.1 401") && refused.contains("certificate_missing"),
+            "{refused}"
+        );
+        stream.write_all(&[b' '; 20_000]).await.unwrap();
+    }
+    assert!(ask(&mut stream, "/v1/nothing").await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn a_refused_request_whose_body_does_not_end_ends_the_connection() {
+    let plane = start().await;
+    let mut stream = connect(&plane).await;
+    let head = "POST /v1/hosts/01K00000000000000000000000/certificate HTTP/1.1\r\nhost: localhost\r\n\
+                content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert!(answer(&mut stream).await.starts_with("HTTP/1.1 401"));
+    let (mut read, mut write) = tokio::io::split(stream);
+    let flood = tokio::spawn(async move {
+        let chunk = [b"4000\r\n".as_slice(), &[b' '; 0x4000], b"\r\n"].concat();
+        while write.write_all(&chunk).await.is_ok() {}
+    });
+    until_closed(&mut read, SLACK).await;
+    flood.await.unwrap();
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ const ONCE_IN: f64 = 1_000.0;
 const RATE_MIN: f64 = 0.005;
 /// The share of hosts that may be set apart for failing whatever they boot, in hundredths of a percent. More is an outage.
 const BROKEN_MAX: u16 = 500;
+/// Failures beyond which it is not reckoned whether they could stand out.
+const FAILURES_MAX: u32 = 1_000;
 /// With fewer hosts than this, none is set apart for failing the candidate alone.
 const HOSTS_FEW: usize = 20;
 
@@ -48,8 +50,11 @@ pub(super) fn set_apart(plan: &Plan, outcomes: &Outcomes) -> Vec<Apart> {
             baseline: sum.baseline.plus(pair.baseline),
         });
     let hosts = usize::try_from(outcomes.hosts_count()).unwrap_or(usize::MAX);
-    let suspects = outcomes.suspects().filter_map(|(host, record)| {
-        let fault = fault(record, outcomes, &sum)?;
+    let bound = (ONCE_IN * f64::from(outcomes.hosts_count().max(1))).ln();
+    let least = |all: Tally| failures_least(all, bound);
+    let suspects = outcomes.suspects(least(sum.candidate).min(least(sum.baseline)));
+    let suspects = suspects.filter_map(|(host, record)| {
+        let fault = fault(record, outcomes, &sum, bound)?;
         Some(Apart {
             host,
             fault,
@@ -75,17 +80,27 @@ pub(super) fn set_apart(plan: &Plan, outcomes: &Outcomes) -> Vec<Apart> {
         .collect()
 }
 
-fn fault(record: &HostRecord, outcomes: &Outcomes, sum: &Pair) -> Option<Fault> {
-    let Pair { candidate, baseline } = record.all;
-    let bound = (ONCE_IN * f64::from(outcomes.hosts_count().max(1))).ln();
-    let counted = |side: Side| {
-        let own = record.counted.iter().filter(|(_, of, _)| *of == side);
-        own.fold(Tally::default(), |sum, (_, _, tally)| sum.plus(*tally))
+/// Failures that a host has at least if it stands out among all, however few boots it had: a look at the others is saved.
+pub(super) fn failures_least(all: Tally, bound: f64) -> u64 {
+    let others = |failures: u32| {
+        let failures = f64::from(failures);
+        let own = Tally {
+            failures,
+            ..Tally::default()
+        };
+        all.without_failures_of(own).failure_rate().max(RATE_MIN)
     };
+    // Below the bound by more than rounding can be.
+    let stands_out = |failures: &u32| -f64::from(*failures) * others(*failures).ln() > bound * (1.0 - 1e-9);
+    u64::from((1..FAILURES_MAX).find(stands_out).unwrap_or(FAILURES_MAX))
+}
+
+fn fault(record: &HostRecord, outcomes: &Outcomes, sum: &Pair, bound: f64) -> Option<Fault> {
+    let Pair { candidate, baseline } = record.all;
     let stands_out = |own: Tally, side: Side, all: Tally| {
         let boots = own.boots + outcomes.spread_per_host(side);
         let others = all
-            .without_failures_of(counted(side))
+            .without_failures_of(record.counted(side))
             .failure_rate()
             .max(RATE_MIN);
         tail_exponent(own.failures, boots, others) > bound

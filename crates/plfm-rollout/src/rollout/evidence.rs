@@ -30,6 +30,47 @@ const STEPS_MAX: u32 = 60;
 
 type Bets = [f64; GAPS.len()];
 
+/// The factors of the stretches that a test reckoned before: those that are still the same need not be reckoned again.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Factors(Vec<Factor>);
+
+#[derive(Debug, Clone, Copy)]
+struct Factor {
+    measure: Measure,
+    margin: f64,
+    expected: f64,
+    pair: Pair,
+    bets: Bets,
+}
+
+impl Factors {
+    /// Of the stretch that comes as the `nth`.
+    fn of(&mut self, nth: usize, pair: &Pair, measure: Measure, margin: f64, expected: f64) -> Bets {
+        let is_same = |factor: &&Factor| {
+            factor.pair == *pair
+                && factor.measure == measure
+                && factor.margin == margin
+                && factor.expected == expected
+        };
+        if let Some(factor) = self.0.get(nth).filter(is_same) {
+            return factor.bets;
+        }
+        let bets = pair_factors(pair, measure, margin, expected);
+        let factor = Factor {
+            measure,
+            margin,
+            expected,
+            pair: *pair,
+            bets,
+        };
+        match self.0.get_mut(nth) {
+            Some(place) => *place = factor,
+            None => self.0.push(factor),
+        }
+        bets
+    }
+}
+
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Measure {
@@ -61,8 +102,15 @@ pub(super) struct Block {
 
 /// The logarithm of the evidence that more of the candidate's boots than of the baseline's, by more than `margin`, have it.
 ///
-/// `before` are minutes before the first that is judged, which only tell what to expect of the baseline.
-pub(super) fn against_baseline(before: &[Block], blocks: &[Block], measure: Measure, margin: f64) -> f64 {
+/// `before` are minutes before the first that is judged, which only tell what to expect of the baseline. `reckoned` saves
+/// time and changes nothing.
+pub(super) fn against_baseline(
+    reckoned: &mut Factors,
+    before: &[Block],
+    blocks: &[Block],
+    measure: Measure,
+    margin: f64,
+) -> f64 {
     let mut known = (RATE_PRIOR.0 * RATE_PRIOR.1, RATE_PRIOR.1);
     let mut learn = |pair: &Pair| {
         let expected = (known.0 / known.1).clamp(0.000_5, 0.5);
@@ -75,9 +123,12 @@ pub(super) fn against_baseline(before: &[Block], blocks: &[Block], measure: Meas
     for block in before {
         learn(&block.pair);
     }
-    let factors = blocks.iter().map(|block| {
+    let factors = blocks.iter().enumerate().map(|(nth, block)| {
         let expected = learn(&block.pair);
-        (block.round, pair_factors(&block.pair, measure, margin, expected))
+        (
+            block.round,
+            reckoned.of(nth, &block.pair, measure, margin, expected),
+        )
     });
     over_starts(&factors.collect::<Vec<_>>())
 }

@@ -1,12 +1,14 @@
 //! What the boots so far say about a release.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::apart::{Apart, set_apart, tail_exponent};
-use super::evidence::{Block, Measure, against_baseline, against_threshold};
+use super::evidence::{Block, Factors, Measure, against_baseline, against_threshold};
 use super::outcome::{Minute, Pair, Tally};
 use super::{Observed, Plan};
 
+/// A minute.
+const MINUTE_NANOSECONDS: i128 = 60_000_000_000;
 /// How far back the baseline must be fine for the fleet to be.
 const INCIDENT_MINUTES: i64 = 3;
 /// How rarely chance looks like an incident in one look.
@@ -49,6 +51,17 @@ pub struct Health {
     pub late: f64,
     /// Whether the baseline's boots fail, these minutes.
     pub is_incident: bool,
+}
+
+/// What was reckoned for one decision about a rollout and need not be reckoned again for the next.
+///
+/// Any will do for any decision, an empty one too: the decision is the same, and only takes longer.
+#[derive(Debug, Clone, Default)]
+pub struct Reckoned {
+    worse: Factors,
+    timeouts: Factors,
+    any_worse: Factors,
+    late: Factors,
 }
 
 /// What proves a release bad.
@@ -94,11 +107,8 @@ pub enum Verdict {
 
 impl Health {
     /// Of what was observed.
-    pub fn of(plan: &Plan, fleet: &Observed<'_>, now: Timestamp) -> Self {
-        let watch = Watch {
-            now,
-            judged_after: plan.judged_after,
-        };
+    pub fn of(reckoned: &mut Reckoned, plan: &Plan, fleet: &Observed<'_>, now: Timestamp) -> Self {
+        let watch = Watch::new(plan, now);
         let apart = set_apart(plan, fleet.outcomes);
         let minutes = minutes(fleet, &apart);
         let rollout = fleet.rollout;
@@ -127,18 +137,18 @@ impl Health {
         let own: Vec<(Minute, Pair)> = since.iter().filter(own).copied().collect();
         let (baseline_lately, is_incident) = incident(&minutes, usual, threshold, watch);
         let margin = f64::from(plan.margin) / 10_000.0;
-        let against = |measure, margin| against_baseline(&before, &closed, measure, margin);
+        let against = |factors, measure, margin| against_baseline(factors, &before, &closed, measure, margin);
         Self {
-            sample: sum(&own, |minute| minute.end() > rollout.wave_since).candidate,
+            sample: sum(&own, |minute| minute >= Minute::of(rollout.wave_since)).candidate,
             judged: sum(since, |_| true),
             baseline_lately,
             failing_hosts: failing_hosts(fleet, judged_from, &apart),
-            worse: against(Measure::Failures, margin),
-            timeouts: against(Measure::Timeouts, margin),
-            any_worse: against(Measure::Failures, 0.0),
+            worse: against(&mut reckoned.worse, Measure::Failures, margin),
+            timeouts: against(&mut reckoned.timeouts, Measure::Timeouts, margin),
+            any_worse: against(&mut reckoned.any_worse, Measure::Failures, 0.0),
             over: against_threshold(&own.iter().map(block).collect::<Vec<_>>(), threshold),
             is_incident,
-            late: against(Measure::Late, margin),
+            late: against(&mut reckoned.late, Measure::Late, margin),
             apart,
         }
     }
@@ -213,17 +223,26 @@ fn usual_boots(fleet: &Observed<'_>, watch: Watch) -> f64 {
     if of > 0.0 { boots / of * (1.0 - share) } else { 0.0 }
 }
 
-/// When it is, and how long after their end minutes are judged.
+/// When it is, and which minutes are judged by now.
 #[derive(Debug, Clone, Copy)]
 struct Watch {
     now: Timestamp,
-    judged_after: SignedDuration,
+    /// The first minute that is not judged yet.
+    unjudged: Minute,
 }
 
 impl Watch {
+    fn new(plan: &Plan, now: Timestamp) -> Self {
+        let heard_until = now.as_nanosecond() - plan.judged_after.as_nanos();
+        let unjudged = i64::try_from(heard_until.div_euclid(MINUTE_NANOSECONDS));
+        Self {
+            now,
+            unjudged: Minute(unjudged.unwrap_or(i64::MIN)),
+        }
+    }
+
     fn is_judged(self, minute: Minute) -> bool {
-        let at = minute.end().saturating_add(self.judged_after);
-        at.is_ok_and(|at| at <= self.now)
+        minute < self.unjudged
     }
 
     /// How much of a minute is over.
@@ -308,15 +327,10 @@ fn sum(minutes: &[(Minute, Pair)], counts: impl Fn(Minute) -> bool) -> Pair {
 }
 
 fn failing_hosts(fleet: &Observed<'_>, since: Minute, apart: &[Apart]) -> u32 {
-    let failing = fleet
-        .outcomes
-        .failing()
-        .values()
-        .filter(|last| **last >= since)
-        .count();
     let apart = apart
         .iter()
         .filter(|one| one.reported.candidate.failures > 0.0)
         .count();
-    u32::try_from(failing.saturating_sub(apart)).unwrap_or(u32::MAX)
+    let failing = fleet.outcomes.failing_since(since);
+    failing.saturating_sub(u32::try_from(apart).unwrap_or(u32::MAX))
 }

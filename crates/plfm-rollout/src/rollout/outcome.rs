@@ -201,6 +201,10 @@ pub struct HostRecord {
     pub all: Pair,
     /// Its failures as they were counted.
     pub counted: Vec<(Minute, Side, Tally)>,
+    /// All of these together.
+    counted_all: Pair,
+    /// As what it stands among the suspects, if it does.
+    suspected: Option<u64>,
     /// When the round of its last vote on the candidate began, and what it has used of it.
     voted: (i64, f64),
     /// The minute of its last vote on the baseline, and what it has used of it.
@@ -220,10 +224,13 @@ pub struct Outcomes {
     hosts_count: u32,
     /// Looked up, never gone through: its order is nobody's.
     hosts: HashMap<Host, HostRecord>,
-    /// Hosts with failures of the candidate that count, and the minute of the last of them.
-    failing: BTreeMap<Host, Minute>,
-    /// Hosts with so many failures that they may be set apart.
-    suspects: BTreeSet<Host>,
+    /// Hosts with failures of the candidate that count, and the minute of the last of them. Looked up only, too.
+    failing: HashMap<Host, Minute>,
+    /// How many hosts had the last of these in a minute.
+    failing_last: BTreeMap<Minute, u32>,
+    /// Hosts with so many failures that they may be set apart, by how many they are: of the candidate or of the baseline,
+    /// whichever are more.
+    suspects: BTreeSet<(u64, Host)>,
     spread: Pair,
 }
 
@@ -270,9 +277,7 @@ impl Outcomes {
         let all = record.all.side_mut(side);
         *all = all.plus(tally);
         *self.volume.entry(minute).or_default() += tally.boots;
-        if record.all.candidate.failures + record.all.baseline.failures >= SUSPECT_FAILURES {
-            self.suspects.insert(host);
-        }
+        record.suspect(host, &mut self.suspects);
         let left = record.votes_left(side, minute, round, votes);
         let counted = tally.scaled_to(left);
         if counted.boots <= 0.0 {
@@ -281,12 +286,25 @@ impl Outcomes {
         record.vote(side, minute, round, counted.boots);
         if counted.failures > 0.0 {
             record.counted.push((minute, side, counted));
+            let all = record.counted_all.side_mut(side);
+            *all = all.plus(counted);
             if side == Side::Candidate {
-                let last = self.failing.entry(host).or_insert(minute);
-                *last = minute.max(*last);
+                self.fail(host, minute);
             }
         }
         self.add(side, minute, counted);
+    }
+
+    fn fail(&mut self, host: Host, minute: Minute) {
+        let before = self.failing.get(&host).copied();
+        if before.is_some_and(|before| minute <= before) {
+            return;
+        }
+        self.failing.insert(host, minute);
+        *self.failing_last.entry(minute).or_default() += 1;
+        if let Some(count) = before.and_then(|before| self.failing_last.get_mut(&before)) {
+            *count -= 1;
+        }
     }
 
     /// Takes in good boots of many hosts at once, evenly spread and each within its host's votes.
@@ -342,16 +360,19 @@ impl Outcomes {
         self.hosts.get(&host)
     }
 
-    /// Hosts with failures of the candidate that count, in the order of their numbers, and the minute of the last of them.
-    pub(super) fn failing(&self) -> &BTreeMap<Host, Minute> {
-        &self.failing
+    /// How many hosts have failures of the candidate that count and that began in a minute or later.
+    pub(super) fn failing_since(&self, since: Minute) -> u32 {
+        self.failing_last.range(since..).map(|(_, hosts)| hosts).sum()
     }
 
-    /// Hosts with so many failures that they may be set apart, in the order of their numbers, and what they reported.
-    pub(super) fn suspects(&self) -> impl Iterator<Item = (Host, &HostRecord)> {
-        self.suspects
-            .iter()
-            .filter_map(|host| Some((*host, self.hosts.get(host)?)))
+    /// Hosts with at least so many failures of one of the releases, in the order of their numbers, and what they reported.
+    pub(super) fn suspects(&self, failures: u64) -> impl Iterator<Item = (Host, &HostRecord)> {
+        let most = self.suspects.range((failures, Host(0))..);
+        let mut suspects: Vec<Host> = most.map(|(_, host)| *host).collect();
+        suspects.sort_unstable();
+        suspects
+            .into_iter()
+            .filter_map(|host| Some((host, self.hosts.get(&host)?)))
     }
 
     /// What was reported of many at once, per host.
@@ -365,6 +386,27 @@ impl Outcomes {
 }
 
 impl HostRecord {
+    /// Its failures as they were counted, together.
+    pub(super) fn counted(&self, side: Side) -> Tally {
+        match side {
+            Side::Candidate => self.counted_all.candidate,
+            Side::Baseline => self.counted_all.baseline,
+        }
+    }
+
+    /// Keeps its place among the suspects.
+    fn suspect(&mut self, host: Host, suspects: &mut BTreeSet<(u64, Host)>) {
+        let failures = (self.all.candidate.failures, self.all.baseline.failures);
+        let most = failures.0.max(failures.1) as u64;
+        if failures.0 + failures.1 < SUSPECT_FAILURES || self.suspected == Some(most) {
+            return;
+        }
+        if let Some(before) = self.suspected.replace(most) {
+            suspects.remove(&(before, host));
+        }
+        suspects.insert((most, host));
+    }
+
     fn votes_left(&self, side: Side, minute: Minute, round: i64, votes: f64) -> f64 {
         let used = match side {
             // What belongs to an earlier round comes too late to be heard.

@@ -43,7 +43,7 @@ pub(crate) enum EntryRefusal {
 /// Why a layer could not be applied. Layers are counted from 1, from the lowest.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
-    /// It is not what the image says that it is, or it unpacks to more than is taken.
+    /// It is not what the image says that it is, or it unpacks to more than its size can mean.
     #[error("layer {layer} is refused: {reason}")]
     Stream {
         /// Which layer.
@@ -52,6 +52,14 @@ pub enum LayerError {
         reason: String,
         /// Whether it is about size, not about what the bytes are.
         is_limit: bool,
+    },
+    /// With it the image unpacks to more than is taken.
+    #[error("layer {layer} is refused: the image unpacks to more than {max} bytes")]
+    Unpacked {
+        /// Which layer.
+        layer: usize,
+        /// The limit.
+        max: u64,
     },
     /// It is no tar archive of a kind that layers are.
     #[error("layer {layer} is not an archive that can be applied")]
@@ -89,7 +97,9 @@ impl LayerError {
     /// A stable word for what happened.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Stream { is_limit: true, .. } | Self::Entry { is_limit: true, .. } => "image_limit",
+            Self::Unpacked { .. }
+            | Self::Stream { is_limit: true, .. }
+            | Self::Entry { is_limit: true, .. } => "image_limit",
             Self::Stream { .. } => "image_digest_mismatch",
             Self::Archive { .. } => "layer_malformed",
             Self::Entry { .. } => "layer_refused",
@@ -102,7 +112,7 @@ impl LayerError {
         match self {
             Self::Stream { is_limit, .. } | Self::Entry { is_limit, .. } => !is_limit,
             Self::Archive { .. } => true,
-            Self::Io { .. } => false,
+            Self::Unpacked { .. } | Self::Io { .. } => false,
         }
     }
 
@@ -110,14 +120,13 @@ impl LayerError {
     pub(super) fn from_read(index: usize, source: io::Error) -> Self {
         let layer = index.saturating_add(1);
         if let Some(refusal) = StreamRefusal::within(&source) {
-            let is_limit = matches!(
-                refusal,
-                StreamRefusal::Ratio { .. } | StreamRefusal::Unpacked { .. }
-            );
+            if let StreamRefusal::Unpacked { max } = refusal {
+                return Self::Unpacked { layer, max: *max };
+            }
             return Self::Stream {
                 layer,
                 reason: refusal.to_string(),
-                is_limit,
+                is_limit: matches!(refusal, StreamRefusal::Ratio { .. }),
             };
         }
         match source.kind() {

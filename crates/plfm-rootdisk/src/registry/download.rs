@@ -66,7 +66,7 @@ impl Download<'_> {
             self.open_partial(&path).await?
         };
         let Some(mut partial) = partial else {
-            on_progress(self.fetched(self.descriptor.size_bytes));
+            on_progress(self.fetched(self.descriptor.size_bytes, 0));
             return Ok(());
         };
         let mut wait_ms = WAIT_MS;
@@ -88,10 +88,11 @@ impl Download<'_> {
         self.install(client, partial, &path).await
     }
 
-    fn fetched(&self, bytes: u64) -> Fetched {
+    fn fetched(&self, bytes: u64, arrived: u64) -> Fetched {
         Fetched {
             blob: self.descriptor.digest,
             bytes,
+            arrived,
             size_bytes: self.descriptor.size_bytes,
             layer: self.layer,
             layers: self.layers,
@@ -155,7 +156,7 @@ impl Download<'_> {
     ) -> Result<(), FetchError> {
         let registry = client.registry().to_owned();
         if partial.bytes == self.descriptor.size_bytes {
-            on_progress(self.fetched(partial.bytes));
+            on_progress(self.fetched(partial.bytes, 0));
             return Ok(());
         }
         let mut response = client.blob(self.descriptor.digest, partial.bytes).await?;
@@ -180,7 +181,7 @@ impl Download<'_> {
                 });
             }
             partial.append(&chunk).await?;
-            on_progress(self.fetched(partial.bytes));
+            on_progress(self.fetched(partial.bytes, chunk.len() as u64));
         }
         if partial.bytes < self.descriptor.size_bytes {
             // The connection ended in good order, and early.

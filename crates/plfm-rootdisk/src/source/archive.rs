@@ -1,12 +1,11 @@
 //! A tar archive on disk, as a table of where its members are.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::limits::ARCHIVE_MEMBERS_MAX;
-use crate::source::Extent;
+use crate::source::{Extent, open_regular};
 use crate::tar::{EntryKind, TarError, TarReader};
 
 /// Links that are followed from one member to another: `docker save` makes one.
@@ -43,7 +42,7 @@ pub(crate) struct Archive {
 impl Archive {
     /// Reads the headers of an archive, not its data.
     pub(crate) fn open(path: &Path) -> Result<Self, ArchiveError> {
-        let mut file = File::open(path)?;
+        let mut file = open_regular(path)?;
         let mut magic = [0; 4];
         let count = file.read(&mut magic)?;
         let magic = magic.get(..count).unwrap_or_default();

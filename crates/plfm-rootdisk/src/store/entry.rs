@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use plfm_release::Sha256Digest;
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,21 @@ impl StoredImage {
     /// Extended attributes of the image that Linux has no place for.
     pub fn dropped_xattrs(&self) -> u64 {
         self.record.dropped_xattrs
+    }
+
+    /// When an instance was last made of it; when it was built, if none was.
+    pub fn used_at(&self) -> Option<SystemTime> {
+        fs::metadata(self.path.join(RECORD)).ok()?.modified().ok()
+    }
+
+    /// Notes that an instance is made of it now.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store refuses it.
+    pub fn note_use(&self, now: SystemTime) -> Result<(), StoreError> {
+        let path = self.path.join(RECORD);
+        let note = || File::options().write(true).open(&path)?.set_modified(now);
+        note().map_err(fail("write", &path))
     }
 
     /// How the image's program is meant to run.

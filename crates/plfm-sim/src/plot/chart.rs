@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 360.0;
-const LEFT: f64 = 64.0;
+const LEFT: f64 = 76.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 64.0;
 const BOTTOM: f64 = 40.0;
@@ -95,7 +95,7 @@ impl Chart {
 
     fn render_legend(&self, svg: &mut String) {
         for (series, name) in self.series.iter().enumerate() {
-            let (x, colour) = (LEFT + 130.0 * series as f64, Self::colour(series));
+            let (x, colour) = (LEFT + 4.0 + 130.0 * series as f64, Self::colour(series));
             let _ = writeln!(
                 svg,
                 "<circle cx=\"{x:.1}\" cy=\"50\" r=\"4\" fill=\"{colour}\"/><text x=\"{:.1}\" y=\"54\">{name}</text>",
@@ -110,10 +110,19 @@ impl Chart {
             let _ = writeln!(
                 svg,
                 "<line x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"#dddddd\"/>\
-                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{tick}</text>",
+                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                 WIDTH - RIGHT,
                 LEFT - 6.0,
-                y + 4.0
+                y + 4.0,
+                number(tick)
+            );
+        }
+        for group in 1..self.groups.len() {
+            let x = self.x(group, 0.0);
+            let _ = writeln!(
+                svg,
+                "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{:.1}\" stroke=\"#eeeeee\"/>",
+                HEIGHT - BOTTOM + 6.0
             );
         }
         for (group, name) in self.groups.iter().enumerate() {
@@ -134,12 +143,47 @@ impl Chart {
             "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{low:.1}\" y2=\"{high:.1}\" stroke=\"{colour}\" stroke-width=\"2\"/>\
              <circle cx=\"{x:.1}\" cy=\"{at:.1}\" r=\"4\" fill=\"{colour}\"/>"
         );
+        // Only the first series' values: what the chart is about, and what there is room for.
+        if point.series == 0 {
+            let _ = writeln!(
+                svg,
+                "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"{colour}\" stroke=\"#ffffff\" \
+                 stroke-width=\"3\" paint-order=\"stroke\">{}</text>",
+                high.min(at - 4.0) - 5.0,
+                number(point.at)
+            );
+        }
     }
+}
+
+/// As people write it: thousands apart, and no more digits than mean something.
+fn number(value: f64) -> String {
+    if value != 0.0 && value < 10.0 && value.fract() != 0.0 {
+        return format!("{value:.1}");
+    }
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Axis;
+    use super::{Axis, number};
+
+    #[test]
+    fn numbers_are_as_people_write_them() {
+        let written = [0.0, 0.1, 3.75, 10.0, 38.3, 999.0, 1_000.0, 1e6].map(number);
+        assert_eq!(
+            written,
+            ["0", "0.1", "3.8", "10", "38", "999", "1,000", "1,000,000"]
+        );
+    }
 
     #[test]
     fn heights_are_what_the_axes_say() {

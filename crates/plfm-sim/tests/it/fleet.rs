@@ -1,7 +1,7 @@
 //! Small numbers of runs: enough to see that the parts work together. Rates are measured, not asserted, elsewhere.
 
 use plfm_rollout::rollout::Plan;
-use plfm_sim::cell::run_cell;
+use plfm_sim::cell::Trial;
 use plfm_sim::fleet::{Fleet, kinds};
 use plfm_sim::judge::{Ending, Rule};
 use plfm_sim::rival::RivalRule;
@@ -9,7 +9,7 @@ use plfm_sim::scenario::{SCENARIOS, scenario};
 use plfm_sim::world::{Run, simulate};
 
 fn run(name: &str, hosts: u32, number: u64) -> Run {
-    let rule = Rule::Project(Plan::default());
+    let rule = Rule::usual();
     simulate(&Fleet::new(hosts), scenario(name).unwrap(), &rule, 7, number)
         .unwrap()
         .0
@@ -55,7 +55,7 @@ fn without_anybody_who_decides_no_more_than_a_probe_is_begun() {
     // The control plane goes down with the first boot and does not come back while it is watched.
     let mut down = scenario("fails-100").unwrap().clone();
     down.control_down = Some((0.0, 600.0));
-    let rule = Rule::Project(Plan::default());
+    let rule = Rule::usual();
     let (run, _) = simulate(&Fleet::new(100_000), &down, &rule, 7, 0).unwrap();
     assert!(run.exposed <= 16, "{run:?}");
 }
@@ -75,10 +75,13 @@ fn without_a_way_back_nothing_boots_the_release() {
 fn a_small_fleet_stops_a_bad_release_too_and_takes_it_back_when_the_plan_asks_for_less() {
     for number in 0..5 {
         assert!(run("fails-100", 5, number).stopped_in_wave == Some(1));
-        let rule = Rule::Project(Plan {
-            agreed_one_in: 20,
-            ..Plan::default()
-        });
+        let rule = Rule::Project {
+            name: "eager",
+            plan: Plan {
+                agreed_one_in: 20,
+                ..Plan::default()
+            },
+        };
         let bad = scenario("fails-100").unwrap();
         let (run, _) = simulate(&Fleet::new(20), bad, &rule, 7, number).unwrap();
         assert_eq!(run.ending, Ending::RolledBack, "{run:?}");
@@ -89,14 +92,13 @@ fn a_small_fleet_stops_a_bad_release_too_and_takes_it_back_when_the_plan_asks_fo
 fn the_bare_rule_takes_good_releases_back_as_often_as_was_reckoned() {
     // 9 % at 1 % of background failures; 400 runs tell that apart from 4 % and from 16 %.
     let rule = Rule::Rival(RivalRule::Bare);
-    let (cell, _) = run_cell(
-        &Fleet::new(2_000),
-        scenario("good-1").unwrap(),
-        &rule,
-        400,
-        7,
-        || true,
-    );
+    let trial = Trial {
+        fleet: &Fleet::new(2_000),
+        scenario: scenario("good-1").unwrap(),
+        rule: &rule,
+        seed: 7,
+    };
+    let cell = trial.cell(400, 2, || true);
     assert!(
         (0.04..0.16).contains(&cell.rolled_back.rate()),
         "{}",

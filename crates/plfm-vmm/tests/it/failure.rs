@@ -87,7 +87,10 @@ fn backend(lab: &Lab, replace: impl FnOnce(&mut QemuPrograms)) -> Backend {
     let Backend::Qemu {
         accelerator,
         mut programs,
-    } = lab.backend().clone();
+    } = lab.backend().clone()
+    else {
+        panic!("the lab runs QEMU");
+    };
     replace(&mut programs);
     Backend::Qemu {
         accelerator,

@@ -10,8 +10,11 @@
 
 mod boot;
 mod failure;
+mod fake;
 mod fake_qemu;
+mod firecracker;
 mod lab;
+mod real;
 mod tap;
 mod vsock;
 
@@ -33,6 +36,8 @@ fn main() {
     trials.extend(vsock::trials(&lab));
     trials.extend(failure::trials(&lab));
     trials.extend(tap::trials(&lab));
+    trials.extend(firecracker::trials());
+    trials.extend(real::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     // An exit runs no destructors, and the lab owns a temporary directory.
     drop(lab);

@@ -98,6 +98,12 @@ fn render(diagnosis: &Diagnosis) -> String {
         instance.state.as_str(),
         render_exit(instance)
     );
+    if let Some(image) = &instance.image {
+        text.push_str(&format!(
+            "image {} ({}), root disk {}\n",
+            image.name, image.digest, image.disk_digest
+        ));
+    }
     if let Some(boot) = &instance.boot {
         text.push_str(&render_boot(boot));
     }

@@ -6,6 +6,7 @@ use plfm_api::{Instance, Items};
 
 use super::report::render_exit;
 use crate::agent::AgentClient;
+use crate::images::short_digest;
 use crate::output::{CliError, Output};
 use crate::table::render_table;
 use crate::times::render_age;
@@ -32,7 +33,7 @@ impl PsArgs {
 
 fn render(instances: &[Instance], now: Timestamp) -> String {
     let header = [
-        "INSTANCE", "NAME", "STATE", "RELEASE", "WHY", "ADDRESS", "AGE", "EXIT", "COMMAND",
+        "INSTANCE", "NAME", "STATE", "RELEASE", "WHY", "ADDRESS", "AGE", "EXIT", "IMAGE", "COMMAND",
     ];
     let row = |instance: &Instance| {
         [
@@ -47,10 +48,19 @@ fn render(instances: &[Instance], now: Timestamp) -> String {
                 .unwrap_or_default(),
             render_age(now.duration_since(instance.created_at)),
             render_exit(instance),
+            render_image(instance),
             render_command(&instance.argv),
         ]
     };
     render_table(header, instances.iter().map(row))
+}
+
+/// What was asked for, and what that meant: a name says little when a tag has moved.
+fn render_image(instance: &Instance) -> String {
+    instance.image.as_ref().map_or_else(String::new, |image| {
+        let name = image.name.split('@').next().unwrap_or_default();
+        format!("{name}@{}", short_digest(image.digest))
+    })
 }
 
 /// On one line, whatever is in it.

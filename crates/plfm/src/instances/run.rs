@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use clap::{ArgAction, Args};
 use plfm_api::{
-    BootOutcome, CreateInstance, Instance, NetworkMode, Resources, Rlimit, SCRATCH_MIB_DEFAULT, SecretsOwner,
-    StopInstance, Volume, VolumeMode, Workload,
+    BootOutcome, CreateInstance, Instance, NetworkMode, PullImage, PullPolicy, Resources, Rlimit,
+    SCRATCH_MIB_DEFAULT, SecretsOwner, StopInstance, Volume, VolumeMode, Workload,
 };
 use reqwest::Method;
 
@@ -15,18 +15,31 @@ use super::env::{self, EnvArg};
 use super::frames::OutputSplitter;
 use super::report::{render_boot, render_exit};
 use crate::agent::{AgentClient, Client};
+use crate::images::{ImageArg, PullArg, pull_image};
 use crate::output::{Category, CliError, Output};
 
 /// Arguments of `plfm run`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: the program's own; 128 + n if signal n ended it; 125 if it did not run.")]
+#[command(
+    after_help = "Exit codes: the program's own; 128 + n if signal n ended it; 125 if it did not run.",
+    group = clap::ArgGroup::new("root").args(["image", "rootdisk"]).required(true)
+)]
 pub struct RunArgs {
+    /// The image: REGISTRY/NAME[:TAG][@DIGEST], oci:DIR[:NAME] or docker-archive:FILE[:NAME]
+    #[arg(value_name = "IMAGE")]
+    image: Option<ImageArg>,
     /// What to call the instance: 1 to 63 of a-z, 0-9, - and .; a release may be pinned to it
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// The customer's root disk: an ext4, erofs or squashfs image; it is never written
-    #[arg(long, value_name = "IMAGE")]
-    rootdisk: PathBuf,
+    /// A root disk instead: a file with ext4, erofs or squashfs; it is never written
+    #[arg(long, value_name = "FILE")]
+    rootdisk: Option<PathBuf>,
+    /// Whether the image's registry is asked for it
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = PullArg::Missing, conflicts_with = "rootdisk")]
+    pull: PullArg,
+    /// The program, instead of the image's entrypoint and its arguments
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "rootdisk")]
+    entrypoint: Option<String>,
     /// A volume: NAME=IMAGE:MOUNTPOINT, with :ro at the end for read-only
     #[arg(long, value_name = "VOLUME")]
     volume: Vec<VolumeArg>,
@@ -90,8 +103,8 @@ pub struct RunArgs {
     /// Say nothing of the boot
     #[arg(long, short)]
     quiet: bool,
-    /// The program and its arguments
-    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    /// The program and its arguments; with an image the arguments of its entrypoint, or its own
+    #[arg(last = true, required_unless_present = "image", value_name = "PROGRAM")]
     argv: Vec<String>,
 }
 
@@ -167,8 +180,18 @@ impl RunArgs {
     /// Runs the verb; the exit code is the program's.
     pub fn run(self, out: &Output, agent: &AgentClient) -> Result<ExitCode, CliError> {
         let (detach, quiet) = (self.detach, self.quiet || out.json);
-        let request = self.request()?;
+        let mut request = self.request()?;
         agent.block_on(async |client| {
+            if let Some(image) = &request.image {
+                let (image, pull) = (image.clone(), request.pull);
+                // The agent would do it too, and say nothing meanwhile.
+                pull_image(client, &PullImage { image, pull }, !quiet).await?;
+                // Asked once: what came of it is what boots.
+                request.pull = match pull {
+                    PullPolicy::Missing | PullPolicy::Always => PullPolicy::Missing,
+                    PullPolicy::Never => PullPolicy::Never,
+                };
+            }
             let instance: Instance = client.post("/v1/instances", &request).await?;
             if detach {
                 started(out, client, instance, quiet).await
@@ -186,12 +209,15 @@ impl RunArgs {
         }
         Ok(CreateInstance {
             name: self.name,
-            root_disk: absolute(&self.rootdisk)?,
+            root_disk: self.rootdisk.as_deref().map(absolute).transpose()?,
+            image: self.image.map(ImageArg::for_agent).transpose()?,
+            pull: self.pull.into(),
             scratch_mib: self.scratch_size,
             scratch_disk: self.scratch.as_deref().map(absolute).transpose()?,
             volumes,
             workload: Workload {
                 argv: self.argv,
+                entrypoint: self.entrypoint.map(|program| vec![program]),
                 env: env::resolve(self.env, |key| std::env::var(key).ok())?,
                 cwd: self.cwd,
                 user: self.user,

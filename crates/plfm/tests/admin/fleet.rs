@@ -62,6 +62,8 @@ impl Fleet {
                 pace: Pace::default(),
                 polls_max: 100,
                 metrics: Arc::clone(&metrics),
+                clock: plfm_control::clock::Clock::default(),
+                webhook: None,
             };
             let (control, background) = Control::start(parts).await.unwrap();
             let address = "127.0.0.1:0".parse().unwrap();

@@ -26,7 +26,8 @@ facts![
     every_metric_is_in_the_docs_and_promtool_accepts_it,
 ];
 
-fn registry_with(build_ids: &[&str]) -> Registry {
+/// A registry with releases of these build ids.
+pub fn registry_with(build_ids: &[&str]) -> Registry {
     let registry = Registry::new();
     for build_id in build_ids {
         registry.publish(&registry.release_by(&lab::key(), build_id)).ok();

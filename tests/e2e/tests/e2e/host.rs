@@ -268,14 +268,39 @@ impl Host {
     /// Starts a shell script and waits until it has printed the line `up`.
     pub fn start_until_up(&self, options: &[&str], script: &str) -> Value {
         let instance = self.start_script(options, script);
-        let mut command = self.command(["logs", "--follow", instance["id"].as_str().unwrap()]);
-        let mut logs = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(logs.stdout.take().unwrap()).lines();
-        let up = lines.any(|line| line.unwrap() == "up");
+        self.output_until(instance["id"].as_str().unwrap(), "up");
+        instance
+    }
+
+    /// Waits until an instance's program has printed a line with `words`.
+    #[track_caller]
+    pub fn output_until(&self, id: &str, words: &str) {
+        let mut command = self.command(["logs", "--follow", id]);
+        let both = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut logs = both.spawn().unwrap();
+        let (tell, lines) = std::sync::mpsc::channel();
+        let streams: [Box<dyn std::io::Read + Send>; 2] = [
+            Box::new(logs.stdout.take().unwrap()),
+            Box::new(logs.stderr.take().unwrap()),
+        ];
+        for stream in streams {
+            let tell = tell.clone();
+            std::thread::spawn(move || {
+                let lines = BufReader::new(stream).lines().map_while(Result::ok);
+                lines
+                    .take_while(|line| tell.send(line.clone()).is_ok())
+                    .for_each(drop);
+            });
+        }
+        drop(tell);
+        let mut seen = Vec::new();
+        let found = lines.iter().any(|line| {
+            seen.push(line);
+            seen.last().unwrap().contains(words)
+        });
         logs.kill().unwrap();
         logs.wait().unwrap();
-        assert!(up, "the script ended without being up");
-        instance
+        assert!(found, "the program ended without {words:?}: {}", seen.join("\n"));
     }
 
     /// The newest instance.

@@ -59,11 +59,34 @@ pub fn nginx() -> Option<PathBuf> {
         .filter(|path| path.exists())
 }
 
+/// A registry of images.
+pub fn docker_registry() -> Option<PathBuf> {
+    variable("PLFM_DOCKER_REGISTRY")
+        .or_else(|| Some(PathBuf::from("/usr/bin/docker-registry")))
+        .filter(|path| path.exists())
+}
+
+/// Images of real software, as `cargo xtask software` makes them.
+pub fn software() -> Option<PathBuf> {
+    variable("PLFM_SOFTWARE").filter(|path| path.exists())
+}
+
 /// What checks metrics.
 pub fn promtool() -> Option<PathBuf> {
     variable("PLFM_PROMTOOL")
         .or_else(|| Some(PathBuf::from("/usr/bin/promtool")))
         .filter(|path| path.exists())
+}
+
+/// What collects metrics: in the package that promtool is from.
+pub fn prometheus() -> Option<PathBuf> {
+    Some(promtool()?.with_file_name("prometheus")).filter(|path| path.exists())
+}
+
+/// Whether we may do what root may.
+pub fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
 /// The address of an S3 server with a bucket named `plfm` that everybody may read.

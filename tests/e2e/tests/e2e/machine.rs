@@ -275,7 +275,9 @@ impl Machine {
     /// The emulator of this machine; for a stalled disk, one that is told to serve it a byte a second.
     fn backend(&self) -> Backend {
         let mut backend = Backend::detect(AcceleratorChoice::Auto).unwrap();
-        let Backend::Qemu { programs, .. } = &mut backend;
+        let Backend::Qemu { programs, .. } = &mut backend else {
+            panic!("a machine of the tests' own runs in QEMU")
+        };
         if let Some((index, bytes)) = self.stalled {
             let wrapper = self.path("qemu");
             let script = format!(

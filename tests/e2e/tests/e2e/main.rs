@@ -25,7 +25,9 @@ mod guest;
 mod handshake;
 mod host;
 mod images;
+mod images_oci;
 mod lab;
+mod layout;
 mod lifecycle;
 mod machine;
 mod mirrors;
@@ -35,10 +37,12 @@ mod publisher;
 mod registry;
 mod rollouts;
 mod secrecy;
+mod software;
 mod stages;
 mod stand_in;
 mod storage;
 mod trust;
+mod walk;
 mod workload;
 
 use std::any::Any;
@@ -73,16 +77,19 @@ fn main() {
         guest::FACTS,
         handshake::FACTS,
         images::FACTS,
+        images_oci::FACTS,
         lifecycle::FACTS,
         mirrors::FACTS,
         network::FACTS,
         patience::FACTS,
         rollouts::FACTS,
         secrecy::FACTS,
+        software::FACTS,
         stages::FACTS,
         stand_in::FACTS,
         storage::FACTS,
         trust::FACTS,
+        walk::FACTS,
         workload::FACTS,
     ]
     .concat();
@@ -121,7 +128,10 @@ fn has_what_it_needs(name: &str) -> bool {
     }
     match name.split("::").next() {
         Some("network") => lab::has_tap(),
+        Some("images_oci") => lab::docker_registry().is_some(),
+        Some("software") => lab::has_tap() && lab::software().is_some(),
         Some("mirrors") => lab::nginx().is_some(),
+        Some("walk") => walk::can_be_walked(),
         Some("faults" | "rollouts") => lab::faulty("hang").exists(),
         Some("bucket") => lab::s3().is_some(),
         _ => true,

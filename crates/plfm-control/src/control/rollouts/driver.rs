@@ -26,7 +26,6 @@ const DESK_HELD_FOR: Duration = Duration::from_secs(8);
 /// The task that decides.
 pub(in crate::control) struct Driver {
     control: Control,
-    holder: String,
     trial: Option<Trial>,
     fails: bool,
 }
@@ -36,7 +35,6 @@ impl Driver {
     pub fn new(control: Control) -> Self {
         Self {
             control,
-            holder: ulid::Ulid::generate().to_string(),
             trial: None,
             fails: false,
         }
@@ -57,16 +55,8 @@ impl Driver {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = position.wait_for(|position| *position != seen) => {}
-                () = ending.cancelled() => break,
+                () = ending.cancelled() => return,
             }
-        }
-        // Whoever comes need not wait until it is over.
-        if let Err(error) = self.control.store().leave_desk(&self.holder).await {
-            warn!(
-                code = error.code(),
-                "the desk is left by itself: {}",
-                chain(&error)
-            );
         }
     }
 
@@ -92,11 +82,8 @@ impl Driver {
 
     async fn decide(&mut self) -> Result<(), ControlError> {
         let control = self.control.clone();
-        let now = Timestamp::now();
-        let desk = control
-            .store()
-            .take_desk(&self.holder, DESK_HELD_FOR, now)
-            .await?;
+        let (now, holder) = (control.now(), control.0.replica.as_str());
+        let desk = control.store().take_desk(holder, DESK_HELD_FOR, now).await?;
         if desk == Desk::Theirs {
             self.trial = None;
             return Ok(());
@@ -148,7 +135,7 @@ impl Driver {
         }
         let document = serde_json::to_string(&view).map_err(ControlError::KeptAnswer)?;
         let view = View { at: now, document };
-        control.store().keep_view(&self.holder, &view).await?;
+        control.store().keep_view(holder, &view).await?;
         Ok(())
     }
 }

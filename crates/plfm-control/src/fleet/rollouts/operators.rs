@@ -104,20 +104,28 @@ impl FleetState {
         let Some(record) = self.rollout_under_way() else {
             return Ok(None);
         };
-        // It is on its way back already: nobody ends that.
-        if record.at.stage == Stage::RollingBack {
-            return self.check_no_rollout().map(|()| None);
-        }
-        let why = "aborted: an operator took the fleet back".to_owned();
-        self.asked(record, Event::Abort, &context.sight, context.now, why)
+        let (event, why) = match record.at.stage {
+            Stage::RollingBack => (Event::Settled, "over: an operator took the fleet further"),
+            _ => (Event::Abort, "aborted: an operator took the fleet back"),
+        };
+        self.asked(record, event, &context.sight, context.now, why.to_owned())
             .map(Some)
+    }
+
+    /// Where the fleet is being taken back to by itself right now.
+    pub(in crate::fleet) fn on_its_way_to(&self) -> Option<&ReleaseId> {
+        let record = self.rollout_under_way()?;
+        (record.at.stage == Stage::RollingBack)
+            .then_some(record.at.back_to.as_ref())
+            .flatten()
     }
 
     /// The release that a rollback goes back from while a rollout has not made it the default yet.
     pub(in crate::fleet) fn candidate_on_trial(&self) -> Option<&ReleaseId> {
         let record = self.rollout_under_way()?;
         let candidate = &record.at.candidate;
-        (self.default_release() != Some(candidate)).then_some(candidate)
+        let is_on_trial = record.at.stage != Stage::RollingBack && self.default_release() != Some(candidate);
+        is_on_trial.then_some(candidate)
     }
 }
 

@@ -56,7 +56,8 @@ impl Postgres {
         Self::start_with(&[])
     }
 
-    fn start_with(settings: &'static [&'static str]) -> Self {
+    /// The same, with settings of its own.
+    pub fn start_with(settings: &'static [&'static str]) -> Self {
         let template = template();
         let directory = tempfile::Builder::new()
             .prefix("plfm-pg-")
@@ -114,6 +115,17 @@ impl Postgres {
     /// One of PostgreSQL's own programs, to be run as the server's owner.
     pub fn program(name: &str) -> Command {
         as_nobody(&format!("{BIN}/{name}"))
+    }
+
+    /// The server's first process.
+    #[allow(dead_code, reason = "the bench counts what it uses")]
+    pub fn pid(&self) -> u32 {
+        self.postmaster
+            .lock()
+            .unwrap()
+            .as_ref()
+            .expect("the server runs")
+            .id()
     }
 
     /// Kills the server's first process, as a crash would. Its children notice, and nothing is written any more.

@@ -113,13 +113,21 @@ fn six_failures_in_a_row_are_over_any_threshold_of_ten_percent() {
 #[test]
 fn an_outage_of_both_is_no_evidence() {
     let minutes: Vec<Block> = (0..30).map(|_| block(0, (50, 100), (5_000, 10_000))).collect();
-    assert!(against_baseline(&[], &minutes, Measure::Failures, 0.0) < 0.0);
+    assert!(against_baseline(&mut Factors::default(), &[], &minutes, Measure::Failures, 0.0) < 0.0);
 }
 
 #[test]
 fn nothing_to_compare_with_is_no_evidence() {
-    assert!(against_baseline(&[], &[block(0, (100, 100), (0, 0))], Measure::Failures, 0.0) <= 0.0);
-    assert!(against_baseline(&[], &[], Measure::Failures, 0.0) <= 0.0);
+    assert!(
+        against_baseline(
+            &mut Factors::default(),
+            &[],
+            &[block(0, (100, 100), (0, 0))],
+            Measure::Failures,
+            0.0
+        ) <= 0.0
+    );
+    assert!(against_baseline(&mut Factors::default(), &[], &[], Measure::Failures, 0.0) <= 0.0);
 }
 
 #[test]
@@ -128,7 +136,9 @@ fn a_fault_that_begins_late_is_found_as_if_the_good_boots_before_had_not_been() 
     let mut minutes: Vec<Block> = (0..60).map(|minute| good(minute / 30 * 30)).collect();
     minutes.push(block(60, (20, 100), (100, 10_000)));
     minutes.push(block(60, (20, 100), (100, 10_000)));
-    assert!(against_baseline(&[], &minutes, Measure::Failures, 0.05) > 10_000_f64.ln());
+    assert!(
+        against_baseline(&mut Factors::default(), &[], &minutes, Measure::Failures, 0.05) > 10_000_f64.ln()
+    );
 }
 
 #[test]

@@ -84,6 +84,37 @@ proptest! {
     }
 
     #[test]
+    fn what_was_reckoned_before_changes_no_decision(before in fleet(), fleet in fleet(), times in prop::collection::vec(0..90_i64, 1..6)) {
+        let mut reckoned = Reckoned::default();
+        decide_again(&mut reckoned, &before.plan, &before.observed(), at(60));
+        for time in times {
+            let again = decide_again(&mut reckoned, &fleet.plan, &fleet.observed(), at(time));
+            prop_assert_eq!(again, fleet.decide(time));
+        }
+    }
+
+    #[test]
+    fn a_host_with_fewer_failures_than_the_least_does_not_stand_out(
+        own in (0..40_u32, prop_oneof![Just(0_u32), 0..400_u32]),
+        others in (0..5_000_u32, 0..50_000_u32),
+        counted in 0.0..1.0_f64,
+        hosts in 1..100_000_u32,
+    ) {
+        let tally = |failures: u32, more: u32| Tally {
+            boots: f64::from(failures + more),
+            failures: f64::from(failures),
+            ..Tally::default()
+        };
+        let (own, bound) = (tally(own.0, own.1), (1_000.0 * f64::from(hosts)).ln());
+        let votes = Tally { boots: own.failures * counted, failures: own.failures * counted, ..Tally::default() };
+        let all = tally(others.0, others.1).plus(votes);
+        let rate = all.without_failures_of(votes).failure_rate().max(0.005);
+        if (own.failures as u64) < apart::failures_least(all, bound) {
+            prop_assert!(apart::tail_exponent(own.failures, own.boots, rate) <= bound);
+        }
+    }
+
+    #[test]
     fn a_release_that_is_blocked_gone_or_taken_back_is_never_chosen(fleet in fleet(), time in 0..90_i64) {
         let decision = fleet.decide(time);
         for known in fleet.known.iter().filter(|known| known.standing != Standing::Good) {
