@@ -12,7 +12,7 @@ use plfm_api::{BootOutcome, ReleaseState};
 use plfm_release::{Architecture, ReleaseId};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::connection::{Connection, Dialer};
@@ -34,6 +34,8 @@ pub struct Shared {
     pub releases: [ReleaseId; 2],
     pub interval: Duration,
     pub news_percent: u64,
+    /// Places for hosts that come at once: where the servers are slower than the pace, coming takes longer and does not fail.
+    pub coming: Semaphore,
     /// The same moment for all loaders.
     pub epoch: Instant,
     /// Microseconds from when a heartbeat was due to its answer, of those that count.
@@ -111,6 +113,7 @@ impl SimulatedHost {
         arrived: mpsc::UnboundedSender<Tally>,
     ) -> Rested {
         tokio::time::sleep_until(self.comes).await;
+        let place = shared.coming.acquire().await;
         let mut tally = Tally::default();
         let mut connection = match shared.dialer.connect(self.server, self.chain).await {
             Ok(connection) => connection,
@@ -126,6 +129,7 @@ impl SimulatedHost {
         };
         let mut beats = Beats::new(&self.id, self.number);
         beats.send(&mut connection, &shared, &mut tally).await;
+        drop(place);
         let _ = arrived.send(tally.clone());
         drop(arrived);
         let mut due = shared.first_due(self.number);

@@ -161,7 +161,7 @@ fn start_loaders(
 async fn wait_for_hosts(loaders: &mut [Loader], shape: &Shape) -> anyhow::Result<f64> {
     let (began_us, mut last_us, mut all) = (monotonic_us(), 0, Tally::default());
     for loader in loaders {
-        let arrived: Arrived = loader.word(shape.ramp + PATIENCE).await?;
+        let arrived: Arrived = loader.word(shape.ramp * 3 + PATIENCE).await?;
         last_us = last_us.max(arrived.at_us);
         all.add(arrived.tally);
     }

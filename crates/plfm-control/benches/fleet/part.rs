@@ -21,11 +21,14 @@ use plfm_release::ReleaseId;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::connection::{Connection, Dialer};
 use crate::host::{Rested, Shared, SimulatedHost, Span, Tally};
+
+/// Hosts of one loader that come at once: handshakes enough to keep the servers busy, few enough to end in time.
+const COMING_MAX: usize = 32;
 
 /// What a loader is told before it starts.
 #[derive(Debug, Serialize, Deserialize)]
@@ -109,6 +112,7 @@ pub async fn run(file: &Path) -> anyhow::Result<()> {
         releases: part.releases.clone(),
         interval: Duration::from_millis(part.interval_ms),
         news_percent: part.news_percent,
+        coming: Semaphore::new(COMING_MAX),
         epoch: instant_of(part.epoch_us),
         latencies_us: Mutex::default(),
     });
