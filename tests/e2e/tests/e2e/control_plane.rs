@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::host::{Host, Ran};
 use crate::lab;
+use crate::listener::Listener;
 use crate::registry::Registry;
 
 /// How often, and for how long, somebody is asked whether they have seen what they are to see: two minutes.
@@ -47,11 +48,24 @@ pub fn free_port() -> u16 {
 impl ControlPlane {
     /// Makes one that follows a registry, and waits until it is ready.
     pub fn of(registry: &Registry) -> Self {
-        Self::with(registry, &[])
+        let mut control = Self::made(registry, &[]);
+        control.start();
+        control
     }
 
-    /// The same, with more options.
-    pub fn with(registry: &Registry, options: &[&str]) -> Self {
+    /// One that tells a webhook, with more options.
+    pub fn telling(webhook: &Listener, registry: &Registry, options: &[&str]) -> Self {
+        let mut control = Self::made(registry, options);
+        let config = control.path("data/control.toml");
+        let mut text = std::fs::read_to_string(&config).unwrap();
+        text += &webhook.config(&control.path("webhook.secret"));
+        std::fs::write(config, text).unwrap();
+        control.start();
+        control
+    }
+
+    /// Makes one that follows a registry, and starts nothing.
+    fn made(registry: &Registry, options: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("plfm-e2e-control-")
             .tempdir_in("/tmp")
@@ -76,7 +90,6 @@ impl ControlPlane {
         control.token = token
             .unwrap_or_else(|| panic!("init printed no token: {}", made.stdout))
             .to_owned();
-        control.start();
         control
     }
 

@@ -29,6 +29,7 @@ mod images_oci;
 mod lab;
 mod layout;
 mod lifecycle;
+mod listener;
 mod machine;
 mod mirrors;
 mod network;

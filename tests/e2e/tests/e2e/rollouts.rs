@@ -12,6 +12,7 @@ use crate::facts;
 use crate::fleet::{boot, get, state_of};
 use crate::host::Host;
 use crate::lab;
+use crate::listener::Listener;
 use crate::registry::Registry;
 
 use launcher::launching;
@@ -28,10 +29,11 @@ const OLD: &str = "g1";
 /// The other good one.
 const NEW: &str = "g2";
 
-/// A fleet of two hosts that boot the old release.
+/// A fleet of two hosts that boot the old release, and somebody who is told of what happens to it.
 struct Fleet {
     control: ControlPlane,
     hosts: [Host; 2],
+    webhook: Listener,
     _registry: Registry,
 }
 
@@ -46,7 +48,8 @@ impl Fleet {
         if let Some(fault) = fault {
             registry.publish(&lab::faulty(fault)).ok();
         }
-        let control = ControlPlane::with(&registry, &["--channel", "lab"]);
+        let webhook = Listener::start();
+        let control = ControlPlane::telling(&webhook, &registry, &["--channel", "lab"]);
         control.knows(&[OLD, NEW]);
         // Only a hang need not take its whole time. A good boot that comes too late is a failure of the old release: an incident.
         let hello_seconds = if fault == Some("hang") { "30" } else { "60" };
@@ -56,6 +59,7 @@ impl Fleet {
         Self {
             control,
             hosts,
+            webhook,
             _registry: registry,
         }
     }
@@ -160,6 +164,9 @@ fn taken_back(fault: &str, build: &str, outcome: &str) {
         metrics.contains("plfm_rollbacks_total{trigger=\"system\"} 1"),
         "{metrics}"
     );
+    let notice = fleet.webhook.wait_for(|notice| notice["alert"] == "rolled_back");
+    assert_eq!(notice["rollout"]["id"], shown["id"]);
+    assert_eq!(notice["why"], condemned[0]["why"]);
 }
 
 fn a_guest_init_that_hangs_is_taken_back() {

@@ -1,7 +1,7 @@
 //! A rollout as it goes on, in lines, for a log or a pipe: what happened, and what it waits for.
 
 use jiff::{SignedDuration, Timestamp};
-use plfm_api::control::RolloutDetail;
+use plfm_api::control::{RolloutDetail, RolloutStage};
 
 use super::view::render_actor;
 use crate::times::render_time;
@@ -54,7 +54,7 @@ impl Story {
         lines
     }
 
-    /// Why it ended as it did, if nothing said so.
+    /// That it is complete, if nothing said so. What else ends it is an error to whoever follows it.
     pub fn last_word(&self, detail: &RolloutDetail) -> Option<String> {
         let rollout = &detail.rollout;
         let is_said = self.why == rollout.why
@@ -63,6 +63,7 @@ impl Story {
                 .last()
                 .is_some_and(|moment| moment.why == rollout.why);
         let at = render_time(rollout.ended_at.unwrap_or(rollout.since));
-        (!is_said).then(|| format!("{at}  {:<11}  {}", "ended", rollout.why))
+        let is_complete = rollout.stage == RolloutStage::Complete;
+        (is_complete && !is_said).then(|| format!("{at}  {:<11}  {}", "ended", rollout.why))
     }
 }
