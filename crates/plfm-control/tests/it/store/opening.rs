@@ -28,14 +28,14 @@ async fn replicas_that_start_at_once_all_open_it(database: Database) {
 async fn a_database_of_a_newer_version_is_refused_in_words(database: Database) {
     database.open().await.close().await;
     database
-        .sql("INSERT INTO schema_versions (version, sha256) VALUES (2, 'x'), (3, 'y')")
+        .sql("INSERT INTO schema_versions (version, sha256) VALUES (3, 'x'), (4, 'y')")
         .await
         .unwrap();
     let error = Store::open(&database.url).await.err().unwrap();
-    assert!(matches!(error, StoreError::NewerSchema { found: 3, known: 1 }));
+    assert!(matches!(error, StoreError::NewerSchema { found: 4, known: 2 }));
     assert_eq!(
         error.to_string(),
-        "the database has version 3, and this control plane knows versions up to 1: run the newer one"
+        "the database has version 4, and this control plane knows versions up to 2: run the newer one"
     );
 }
 
