@@ -111,19 +111,20 @@ impl Endpoint {
 
 #[tokio::test]
 async fn nobody_without_a_token_or_a_certificate_is_answered() {
-    let plane = start().await;
-    let (client, head) = (plane.client(), plane.head().await);
-    for endpoint in endpoints(HOST)
-        .iter()
-        .filter(|endpoint| !endpoint.role.is_empty())
-    {
-        let code = if endpoint.is_operators() {
-            "token_missing"
-        } else {
-            "certificate_missing"
-        };
-        problem(endpoint.request(&plane, &client).send().await.unwrap(), 401, code).await;
-        assert_eq!(plane.head().await, head);
+    // Each control plane is asked half: an address that fails too often is not heard any more.
+    for half in 0..2 {
+        let plane = start().await;
+        let (client, head) = (plane.client(), plane.head().await);
+        let asked = endpoints(HOST).into_iter().skip(half).step_by(2);
+        for endpoint in asked.filter(|endpoint| !endpoint.role.is_empty()) {
+            let code = if endpoint.is_operators() {
+                "token_missing"
+            } else {
+                "certificate_missing"
+            };
+            problem(endpoint.request(&plane, &client).send().await.unwrap(), 401, code).await;
+            assert_eq!(plane.head().await, head);
+        }
     }
 }
 
@@ -211,25 +212,27 @@ async fn a_role_that_is_too_low_is_refused() {
 
 #[tokio::test]
 async fn an_operators_token_does_not_make_a_host_nor_a_certificate_an_operator() {
-    let plane = start().await;
-    let host = plane.host("host-a").await;
-    let head = plane.head().await;
-    for endpoint in endpoints(&host.id) {
-        let (answer, code) = match endpoint.role {
-            "" => continue,
-            "host" => {
-                let request = endpoint
-                    .request(&plane, &plane.client())
-                    .bearer_auth(&plane.admin);
-                (request.send().await.unwrap(), "certificate_missing")
-            }
-            _ => (
-                endpoint.request(&plane, &host.client).send().await.unwrap(),
-                "token_missing",
-            ),
-        };
-        problem(answer, 401, code).await;
-        assert_eq!(plane.head().await, head);
+    for half in 0..2 {
+        let plane = start().await;
+        let host = plane.host("host-a").await;
+        let head = plane.head().await;
+        for endpoint in endpoints(&host.id).into_iter().skip(half).step_by(2) {
+            let (answer, code) = match endpoint.role {
+                "" => continue,
+                "host" => {
+                    let request = endpoint
+                        .request(&plane, &plane.client())
+                        .bearer_auth(&plane.admin);
+                    (request.send().await.unwrap(), "certificate_missing")
+                }
+                _ => (
+                    endpoint.request(&plane, &host.client).send().await.unwrap(),
+                    "token_missing",
+                ),
+            };
+            problem(answer, 401, code).await;
+            assert_eq!(plane.head().await, head);
+        }
     }
 }
 

@@ -187,7 +187,7 @@ async fn what_makes_no_sense_is_refused_and_changes_nothing() {
     problem(wrong, 404, "rollout_unknown").await;
     problem(
         fleet.plane.get("/v1/rollouts?cursor=x").await,
-        400,
+        422,
         "cursor_malformed",
     )
     .await;
