@@ -10,7 +10,6 @@
 //! decides from the log's end, and of two only one is appended; what is told outside follows from the log alone.
 
 mod driver;
-mod interval;
 mod sight;
 mod trial;
 mod view;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::plane::{problem, start};
 use crate::support::postgres::Postgres;
-use fleet::{Fleet, plan, quick_plan};
+use fleet::{Fleet, PATIENCE, plan, quick_plan};
 
 async fn is_taken_back(mut fleet: Fleet) {
     fleet.start(&quick_plan()).await;
@@ -158,10 +158,15 @@ async fn two_replicas_take_each_decision_once() {
     kinds.dedup();
     assert_eq!(kinds.len(), all, "{kinds:?}");
     let shown = fleet.show(&fleet.id.clone()).await;
-    assert_eq!(
-        other.control.fleet().rollouts()[0].shown().why,
-        shown["why"].as_str().unwrap()
-    );
+    let why = shown["why"].as_str().unwrap();
+    assert!(why.starts_with("rolled back to "), "{shown}");
+    let follows = async {
+        while !other.control.fleet().rollouts()[0].is_over() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, follows).await.unwrap();
+    assert_eq!(other.control.fleet().rollouts()[0].shown().why, why);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -106,7 +106,7 @@ pub(super) fn distribute(plan: &Plan, fleet: &Observed<'_>, now: Timestamp) -> S
 pub(super) fn return_hosts(fleet: &Observed<'_>) -> Step {
     let (have, needed) = settled(fleet);
     if have >= needed {
-        return Step::event(Event::Settled, Why::Over);
+        return Step::event(Event::Settled, Why::Returned { have });
     }
     Step::stay(Why::Returning { have, needed })
 }

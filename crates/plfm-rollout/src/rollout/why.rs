@@ -116,6 +116,9 @@ pub enum Why {
         have: u32,
         needed: u32,
     },
+    Returned {
+        have: u32,
+    },
     Over,
 }
 
@@ -334,6 +337,7 @@ impl fmt::Display for Why {
                     "rolling back: {have} hosts go by the new target, {needed} needed"
                 )
             }
+            Self::Returned { have } => write!(f, "rolled back: {have} hosts go by the new target"),
             Self::Over => f.write_str("over"),
         }
     }

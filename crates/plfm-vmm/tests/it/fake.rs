@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
@@ -40,8 +41,13 @@ pub struct Site {
     cgroup: Option<PathBuf>,
 }
 
-/// Where a trial can run at all.
+/// Why no trial can run here, if none can. Asked once: every trial wants to know.
 pub fn missing() -> Option<String> {
+    static MISSING: OnceLock<Option<String>> = OnceLock::new();
+    MISSING.get_or_init(look_for_missing).clone()
+}
+
+fn look_for_missing() -> Option<String> {
     let is_root = rustix::process::geteuid().is_root();
     let has_rustc = Command::new("rustc").arg("--version").output().is_ok();
     match (is_root, has_rustc) {
@@ -303,26 +309,33 @@ pub fn processes_with_id(id: &str) -> Vec<u32> {
         .collect()
 }
 
-/// The fake, compiled once.
+/// The fake, compiled once for all processes that run trials: by the digest of its source, renamed into place.
 fn program() -> &'static Path {
-    static PROGRAM: OnceLock<Arc<(TempDir, PathBuf)>> = OnceLock::new();
-    &PROGRAM
-        .get_or_init(|| {
-            let dir = tempfile::tempdir().unwrap();
-            let program = dir.path().join("firecracker");
-            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake/firecracker.rs");
-            // Static, because there is no library in a jail.
-            let compiled = Command::new("rustc")
-                .args(["--edition", "2024", "-C", "target-feature=+crt-static", "-o"])
-                .args([&program, &source])
-                .output()
-                .expect("rustc can't be run");
-            assert!(
-                compiled.status.success(),
-                "{}",
-                String::from_utf8_lossy(&compiled.stderr)
-            );
-            Arc::new((dir, program))
-        })
-        .1
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake/firecracker.rs");
+        let mut digest = DefaultHasher::new();
+        std::fs::read(&source).unwrap().hash(&mut digest);
+        let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fake-{:016x}", digest.finish()));
+        let program = home.join("firecracker");
+        if program.exists() {
+            return program;
+        }
+        std::fs::create_dir_all(&home).unwrap();
+        let dir = tempfile::tempdir_in(&home).unwrap();
+        let made = dir.path().join("firecracker");
+        // Static, because there is no library in a jail.
+        let compiled = Command::new("rustc")
+            .args(["--edition", "2024", "-C", "target-feature=+crt-static", "-o"])
+            .args([&made, &source])
+            .output()
+            .expect("rustc can't be run");
+        assert!(
+            compiled.status.success(),
+            "{}",
+            String::from_utf8_lossy(&compiled.stderr)
+        );
+        std::fs::rename(&made, &program).unwrap();
+        program
+    })
 }

@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use plfm_api::control::{BootSample, Evidence, HostSetApart, RolloutHealth, RolloutHosts};
+use plfm_rollout::interval::clopper_pearson;
 use plfm_rollout::rollout::{Decision, Health, Hosts, Plan, Tally};
 use serde::{Deserialize, Serialize};
 
-use super::interval::clopper_pearson;
 use super::trial::Trial;
 use crate::control::context::name_of;
 use crate::control::{Control, ControlError};

@@ -1,7 +1,7 @@
 //! Facts about rollouts into the state.
 
 use plfm_api::control::{Event as LogEvent, RolloutMoment};
-use plfm_rollout::rollout::{Event, Mark, Marks, Rollout};
+use plfm_rollout::rollout::{Event, Mark, Marks, Rollout, Stage};
 
 use super::super::fact::Started;
 use super::super::state::Was;
@@ -17,6 +17,7 @@ impl FleetState {
             .after(Event::Start, None, rules.waves_count(), event.at)
             .map_err(|error| error.to_string())?;
         self.raise(started.generation)?;
+        let why = started.why.clone();
         self.rollouts.push(RolloutRecord {
             id: started.rollout,
             started_by: event.actor.name.clone(),
@@ -35,7 +36,7 @@ impl FleetState {
             history: Vec::new(),
             ended_at: None,
         });
-        self.remark("started", None, event);
+        self.remark("started", why, None, event);
         Ok(())
     }
 
@@ -71,6 +72,8 @@ impl FleetState {
             self.push_default(default.clone(), event.at);
         }
         let marks = marks(&step.marks);
+        // Why it was taken back is what people ask of it for good, not that the hosts have taken that up.
+        let is_back = at.stage == Stage::RolledBack && step.event.event() == Some(Event::Settled);
         if let Some(record) = self.rollouts.last_mut() {
             record.ended_at = at.stage.is_over().then_some(event.at);
             record.at = at;
@@ -78,9 +81,12 @@ impl FleetState {
             record.marks.push((event.at, marks));
             record.late_above = step.late_above.or(record.late_above);
             record.health = step.health.or_else(|| record.health.take());
-            (record.why, record.warnings) = (step.why, step.warnings);
+            record.warnings = step.warnings;
+            if !is_back {
+                record.why.clone_from(&step.why);
+            }
         }
-        self.remark(step.event.as_str(), step.alert, event);
+        self.remark(step.event.as_str(), step.why, step.alert, event);
         Ok(())
     }
 
@@ -95,7 +101,7 @@ impl FleetState {
         }
     }
 
-    fn remark(&mut self, kind: &str, alert: Option<RolloutAlert>, event: &LogEvent) {
+    fn remark(&mut self, kind: &str, why: String, alert: Option<RolloutAlert>, event: &LogEvent) {
         let generation = self.generation;
         let Some(record) = self.rollouts.last_mut() else {
             return;
@@ -103,7 +109,7 @@ impl FleetState {
         let moment = RolloutMoment {
             at: event.at,
             kind: kind.to_owned(),
-            why: record.why.clone(),
+            why,
             actor: event.actor.clone(),
             generation,
         };

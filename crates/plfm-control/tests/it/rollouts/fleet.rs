@@ -16,7 +16,7 @@ use crate::plane::{Host, Plane, given, run, status};
 
 const HOSTS: usize = 6;
 /// Longest wait for an event.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A plan without waiting.
 pub fn quick_plan() -> Value {
