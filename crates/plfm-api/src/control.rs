@@ -47,8 +47,8 @@ pub use enrollment::{
 pub use event::{Actor, Event, EventPage};
 pub use fleet::{Fleet, FleetHost, HostChange, HostState};
 pub use heartbeat::{
-    Advertisement, CurrentDefault, Heartbeat, HeartbeatAnswer, HostRelease, HostStatus, OUTCOMES_MAX,
-    OutcomeCount, READY_BUCKETS, ready_bucket, ready_bucket_begin_ms,
+    Advertisement, BUCKETS_MAX, CurrentDefault, Heartbeat, HeartbeatAnswer, HostRelease, HostStatus,
+    OUTCOMES_MAX, OutcomeCount, READY_BUCKETS, ready_bucket, ready_bucket_begin_ms,
 };
 pub use kernel::{
     BlockRelease, Kernel, KernelDetail, KernelHost, KernelState, Rollback, SetDefault, UnblockRelease,

@@ -81,7 +81,7 @@ pub struct Hosts {
     pub with_candidate: u32,
     /// Of the active, those that go by the newest target.
     pub at_generation: u32,
-    /// Of the active, those that were heard of in the last two minutes.
+    /// Of the active, those that were heard of lately: within two minutes, or two heartbeats where those are longer.
     pub heard: u32,
 }
 

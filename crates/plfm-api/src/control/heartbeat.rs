@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{Generation, Target};
 use crate::{BootOutcome, ReleaseState};
 
+/// Buckets of times to ready in one heartbeat, at most, over all of its outcomes: 17 bytes each, so that they, 256 outcomes without
+/// them and a host's status are within the 256 KiB that a heartbeat may have. What is more waits for the next.
+pub const BUCKETS_MAX: usize = 6_000;
 /// Outcome counts in one heartbeat, at most; what is more waits for the next.
 pub const OUTCOMES_MAX: usize = 256;
 

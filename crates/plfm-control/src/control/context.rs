@@ -7,7 +7,7 @@ use plfm_api::control::HostId;
 use plfm_release::Protocol;
 
 use super::{Control, ControlError};
-use crate::fleet::{Command, Context, FleetState, Lacking, Sight, VersionGroup};
+use crate::fleet::{Command, Context, FleetState, Lacking, RolloutChange, Sight, VersionGroup};
 use crate::store::HostVersions;
 
 /// Hosts that are named as examples.
@@ -77,8 +77,16 @@ impl Control {
             },
             _ => return Ok(Sight::default()),
         };
+        // Places are every host's: asked for only where hosts may be told of a cohort.
+        let places = match command {
+            Command::ChangeRollout {
+                change: RolloutChange::Pause | RolloutChange::Resume,
+                ..
+            } => self.places(fleet, candidate, now).await?,
+            _ => Vec::new(),
+        };
         Ok(Sight {
-            places: self.places(fleet, candidate, now).await?,
+            places,
             ..self.sight(fleet, candidate, now).await?
         })
     }

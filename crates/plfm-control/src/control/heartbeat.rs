@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use plfm_api::BootOutcome;
 use plfm_api::control::{
-    Heartbeat, HeartbeatAnswer, HostId, HostStatus, OUTCOMES_MAX, OutcomeCount, READY_BUCKETS,
+    BUCKETS_MAX, Heartbeat, HeartbeatAnswer, HostId, HostStatus, OUTCOMES_MAX, OutcomeCount, READY_BUCKETS,
 };
 
 use super::{Control, ControlError, pace};
@@ -111,6 +111,8 @@ fn shortened(text: &str) -> String {
 /// What is wrong with a heartbeat in itself.
 fn check(beat: &Heartbeat) -> Result<(), String> {
     at_most("outcomes", beat.outcomes.len(), OUTCOMES_MAX)?;
+    let buckets = beat.outcomes.iter().map(|outcome| outcome.ready_ms_buckets.len());
+    at_most("ready_ms_buckets", buckets.sum(), BUCKETS_MAX)?;
     at_most("wants", beat.wants.len(), WANTS_MAX)?;
     if beat.sequence > SEQUENCE_MAX || beat.generation.0 > SEQUENCE_MAX {
         return Err("sequence or generation is larger than any that was given".to_owned());

@@ -164,7 +164,13 @@ impl Teller {
         let mut position = self.control.0.position.subscribe();
         loop {
             let seen = *position.borrow_and_update();
-            let pause = match self.tell_next().await {
+            let ending = self.control.ending().clone();
+            let told = tokio::select! {
+                told = self.tell_next() => told,
+                // What was not heard to be taken is told again: at least once.
+                () = ending.cancelled() => return,
+            };
+            let pause = match told {
                 Ok(Some(pause)) => pause,
                 // Nothing is left: the log's next event is waited for.
                 Ok(None) => THEIRS_PAUSE,
@@ -173,7 +179,6 @@ impl Teller {
                     THEIRS_PAUSE
                 }
             };
-            let ending = self.control.ending().clone();
             let is_new = async {
                 let _ = position.wait_for(|position| *position != seen).await;
             };

@@ -179,7 +179,7 @@ impl FleetState {
             Some(candidate) if release == *current => candidate,
             Some(_) | None => current,
         };
-        if release == *from || (release == *current && from == current) {
+        if release == *from {
             return Ok(Decision {
                 release: Some(release.clone()),
                 ..Decision::unchanged(format!("{release} is the default already"))

@@ -61,13 +61,12 @@ const READ: Sql = Sql::of(
      WHERE (tx, number) > ($1, $2) ORDER BY tx, number LIMIT $3",
 );
 
-/// Reports come roughly in the order of their minutes: what comes before the first young one is old, but for stragglers.
+/// Of the first rows, those of old boots. A row at a time would be slow, all at once would hold the database too long.
 const PRUNE: Sql = Sql::of(
-    "DELETE FROM boot_reports WHERE number <
-         COALESCE((SELECT number FROM boot_reports WHERE minute >= $1 ORDER BY number LIMIT 1), 9223372036854775807)",
-    "DELETE FROM boot_reports WHERE (tx, number) < (
-         SELECT COALESCE(MIN(tx), 9223372036854775807), 0 FROM
-             (SELECT tx FROM boot_reports WHERE minute >= $1 ORDER BY tx, number LIMIT 1) AS young)",
+    "DELETE FROM boot_reports WHERE number IN (SELECT number FROM
+         (SELECT number, minute FROM boot_reports ORDER BY number LIMIT $2) WHERE minute < $1)",
+    "DELETE FROM boot_reports WHERE (tx, number) IN (SELECT tx, number FROM
+         (SELECT tx, number, minute FROM boot_reports ORDER BY tx, number LIMIT $2) AS first WHERE minute < $1)",
 );
 
 impl Store {
@@ -83,9 +82,13 @@ impl Store {
         let (tx, number) = cursor.after;
         let args = [Arg::Int(tx), Arg::Int(number), Arg::Int(stored(PAGE as u64))];
         let rows = self.backend.rows(READ, &args).await?;
-        let mut reports = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let place = (row.int(0)?, row.int(1)?);
+        // All are read before the cursor moves: of a page that cannot be read nothing is taken.
+        let read = rows
+            .iter()
+            .map(|row| Ok(((row.int(0)?, row.int(1)?), report_of(row)?)));
+        let read: Vec<_> = read.collect::<Result<_, StoreError>>()?;
+        let mut reports = Vec::with_capacity(read.len());
+        for (place, report) in read {
             cursor.after = place;
             // What is below the floor is final; what is above may come again.
             if cursor.read.contains(&place) {
@@ -94,7 +97,7 @@ impl Store {
             if place.0 >= floor {
                 cursor.read.insert(place);
             }
-            reports.extend(report_of(row)?);
+            reports.extend(report);
         }
         let more = rows.len() == PAGE;
         if !more {
@@ -113,9 +116,17 @@ impl Store {
         row.int(0)
     }
 
-    /// Removes reports of boots from before a moment. How many there were.
+    /// Removes reports of boots from before a moment, as far as they are the first ones: reports come roughly in the order of
+    /// their minutes. How many there were.
     pub async fn prune_reports(&self, before: Timestamp) -> Result<u64, StoreError> {
-        self.backend.execute(PRUNE, &[Arg::Int(before.micros())]).await
+        let args = [Arg::Int(before.micros()), Arg::Int(stored(PAGE as u64))];
+        let mut removed = 0;
+        loop {
+            match self.backend.execute(PRUNE, &args).await? {
+                0 => return Ok(removed),
+                some => removed += some,
+            }
+        }
     }
 }
 

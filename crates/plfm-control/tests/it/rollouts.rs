@@ -102,6 +102,16 @@ async fn an_outage_pauses_the_rollout_and_blames_nobody() {
         (&shown["stage"], &shown["paused"]),
         (&json!("canary"), &json!("kept"))
     );
+    // Also after it was looked at again: what to do depends on why it waits.
+    let looked = fleet.control().store().view().await.unwrap().map(|view| view.at);
+    let is_looked_at_again = async {
+        while fleet.control().store().view().await.unwrap().map(|view| view.at) == looked {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_looked_at_again).await.unwrap();
+    let shown = fleet.show("current").await;
+    assert!(shown["why"].as_str().unwrap().starts_with("frozen: "), "{shown}");
     let metrics = fleet.metrics().await;
     assert!(
         metrics.contains(r#"plfm_rollout_alerts_total{alert="incident"} 1"#),

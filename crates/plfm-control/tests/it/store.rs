@@ -12,6 +12,7 @@ mod leases;
 mod log;
 mod model;
 mod opening;
+mod rollouts;
 
 /// Makes a test for each backend out of each fact.
 macro_rules! on_both {

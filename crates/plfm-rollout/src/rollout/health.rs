@@ -329,7 +329,7 @@ fn sum(minutes: &[(Minute, Pair)], counts: impl Fn(Minute) -> bool) -> Pair {
 fn failing_hosts(fleet: &Observed<'_>, since: Minute, apart: &[Apart]) -> u32 {
     let apart = apart
         .iter()
-        .filter(|one| one.reported.candidate.failures > 0.0)
+        .filter(|one| fleet.outcomes.has_failed_since(one.host, since))
         .count();
     let failing = fleet.outcomes.failing_since(since);
     failing.saturating_sub(u32::try_from(apart).unwrap_or(u32::MAX))

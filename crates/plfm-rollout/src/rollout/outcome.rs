@@ -365,6 +365,11 @@ impl Outcomes {
         self.failing_last.range(since..).map(|(_, hosts)| hosts).sum()
     }
 
+    /// Whether a host is one of those that [`Self::failing_since`] counts.
+    pub(super) fn has_failed_since(&self, host: Host, since: Minute) -> bool {
+        self.failing.get(&host).is_some_and(|last| *last >= since)
+    }
+
     /// Hosts with at least so many failures of one of the releases, in the order of their numbers, and what they reported.
     pub(super) fn suspects(&self, failures: u64) -> impl Iterator<Item = (Host, &HostRecord)> {
         let most = self.suspects.range((failures, Host(0))..);

@@ -66,6 +66,12 @@ impl Directive {
         }
     }
 
+    /// Whether its canary is a cohort of hosts.
+    pub fn has_cohort(&self) -> bool {
+        let is_of_hosts = |canary: &Canary| matches!(canary.extent, Extent::Hosts(_));
+        self.canary.as_ref().is_some_and(is_of_hosts)
+    }
+
     /// The share of new instances that boot the candidate: of a cohort, all that its hosts may begin.
     pub(super) fn candidate_share(&self, candidate: &ReleaseId, hosts: u32) -> f64 {
         let canary = self.canary.as_ref().map(|canary| match canary.extent {

@@ -16,7 +16,7 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use plfm_api::control::{HostStatus, OUTCOMES_MAX, OutcomeCount, ready_bucket};
+use plfm_api::control::{BUCKETS_MAX, HostStatus, OUTCOMES_MAX, OutcomeCount, ready_bucket};
 use plfm_api::{BootOutcome, Counted};
 use plfm_release::ReleaseId;
 use serde::{Deserialize, Serialize};
@@ -24,9 +24,6 @@ use serde::{Deserialize, Serialize};
 /// Tallies that wait, at most: some hours of a host that boots several releases each minute. What is more is tallied by
 /// the hour, then by the day: nothing is lost but the minute.
 pub const TALLIES_MAX: usize = 2_048;
-/// Buckets of times to ready in one heartbeat, at most: 17 bytes each, so that they, 256 tallies without them and a host's
-/// status are within the 256 KiB that a heartbeat may have. What is more waits for the next.
-pub const BUCKETS_MAX: usize = 6_000;
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use plfm_api::control::Generation;
 use plfm_rollout::rollout::{self, Observed};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -42,20 +43,31 @@ impl Driver {
 
     /// Decides until the control plane ends.
     pub async fn run(mut self) {
-        let mut position = self.control.0.position.subscribe();
+        let control = self.control.clone();
+        let mut position = control.0.position.subscribe();
         loop {
-            let seen = *position.borrow_and_update();
-            let pause = if self.control.fleet().rollout_under_way().is_some() {
-                self.look().await
-            } else {
-                self.trial = None;
-                PAUSE_MAX
+            let seen = what_matters(&control);
+            let ending = control.ending();
+            let turn = async {
+                let pause = match seen.1 {
+                    Some(_) => self.look().await,
+                    None => {
+                        self.trial = None;
+                        PAUSE_MAX
+                    }
+                };
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    _ = position.wait_for(|_| what_matters(&control) != seen) => {}
+                    () = ending.cancelled() => {}
+                }
             };
-            let ending = self.control.ending().clone();
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                _ = position.wait_for(|position| *position != seen) => {}
-                () = ending.cancelled() => return,
+                () = turn => {}
+                () = keep_desk(&control), if seen.1.is_some() => {}
+            }
+            if ending.is_cancelled() {
+                return;
             }
         }
     }
@@ -112,10 +124,11 @@ impl Driver {
         let shown = health(&fleet, &record.rules, &decision.health, trial);
         let view = RolloutView::of(record, fleet.position(), &decision, sight.hosts, shown.clone());
         if decision.event.is_some() || decision.directive != record.orders.directive() {
-            let places = if decision.directive == record.orders.directive() {
-                Vec::new()
-            } else {
+            let is_told_anew = decision.directive != record.orders.directive();
+            let places = if is_told_anew && decision.directive.has_cohort() {
                 control.places(&fleet, &record.at.candidate, now).await?
+            } else {
+                Vec::new()
             };
             let made = EngineDecision {
                 rollout: record.id.clone(),
@@ -140,6 +153,27 @@ impl Driver {
     }
 }
 
+/// What a decision must not be late for: what hosts are told, and what happened to the rollout.
+fn what_matters(control: &Control) -> (Generation, Option<(String, usize)>) {
+    let fleet = control.fleet();
+    let rollout = fleet.rollout_under_way();
+    let happened = rollout.map(|rollout| (rollout.id.clone(), rollout.history.len()));
+    (fleet.generation(), happened)
+}
+
+/// Says again and again that this replica decides, for ever: reading all reports, or a decision with its pause, may take longer
+/// than the desk is held.
+async fn keep_desk(control: &Control) {
+    loop {
+        tokio::time::sleep(DESK_HELD_FOR / 3).await;
+        // An error is the next look's to tell. Whoever has it not may get it here: the one who had it is gone.
+        let _ = control
+            .store()
+            .take_desk(&control.0.replica, DESK_HELD_FOR, control.now())
+            .await;
+    }
+}
+
 fn decide(
     record: &RolloutRecord,
     defaults: &[plfm_release::ReleaseId],
@@ -149,17 +183,18 @@ fn decide(
     now: Timestamp,
 ) -> rollout::Decision {
     let told = record.orders.directive();
+    let (outcomes, reckoned) = trial.outcomes(sight.hosts.active);
     let observed = Observed {
         rollout: &record.at,
         told: &told,
         generation,
         hosts: sight.hosts,
-        outcomes: trial.outcomes(sight.hosts.active),
+        outcomes,
         releases: &sight.known,
         defaults,
         rolled_back_at: None,
     };
-    rollout::decide(&record.rules, &observed, now)
+    rollout::decide_again(reckoned, &record.rules, &observed, now)
 }
 
 /// One line for each decision.

@@ -1,8 +1,9 @@
 //! The hosts and releases, as a decision about a rollout needs them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use plfm_api::control::HostId;
 use plfm_release::{Architecture, Protocol, ReleaseId};
 use plfm_rollout::rollout::{Hosts, Known, cohort};
@@ -12,8 +13,8 @@ use crate::control::{Control, ControlError};
 use crate::fleet::{FleetState, FoundRelease, HostStanding, Sight, VersionGroup};
 use crate::store::HostGroup;
 
-/// Since when a host must have been heard of for its silence to mean anything.
-const HEARD_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+/// A host that was not heard of for so long, and for two of its heartbeats, is silent.
+const HEARD_WITHIN: Duration = Duration::from_secs(120);
 
 /// Hosts that take no instances though they are heard of.
 fn aside(fleet: &FleetState) -> Vec<&HostId> {
@@ -52,7 +53,9 @@ impl Control {
         now: Timestamp,
     ) -> Result<Sight, ControlError> {
         let since = active_since(fleet, now);
-        let heard = now.checked_sub(HEARD_WITHIN).unwrap_or(since).max(since);
+        let hosts = u64::try_from(fleet.hosts().len()).unwrap_or(u64::MAX);
+        let heard_within = HEARD_WITHIN.max(self.0.pace.interval_of(hosts) * 2);
+        let heard = now.checked_sub(heard_within).unwrap_or(since).max(since);
         let aside = aside(fleet);
         let store = self.store();
         let groups = store

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use plfm_api::BootOutcome;
 use plfm_api::control::{HostId, READY_BUCKETS};
-use plfm_rollout::rollout::{Ending, Host, Minute, Outcomes, Side};
+use plfm_rollout::rollout::{Ending, Host, Minute, Outcomes, Reckoned, Side};
 
 use crate::fleet::RolloutRecord;
 use crate::store::{BootReport, ReportCursor, Store, StoreError};
@@ -25,6 +25,7 @@ pub struct Trial {
     cursor: ReportCursor,
     marks: usize,
     outcomes: Outcomes,
+    reckoned: Reckoned,
     hosts: HashMap<HostId, Host>,
     names: Vec<HostId>,
     /// Boots of the old release before the rollout, by the time that they took.
@@ -40,6 +41,7 @@ impl Trial {
             cursor: ReportCursor::default(),
             marks: 0,
             outcomes: Outcomes::new(0, record.votes),
+            reckoned: Reckoned::default(),
             hosts: HashMap::new(),
             names: Vec::new(),
             usual: vec![0; usize::from(READY_BUCKETS)],
@@ -109,10 +111,10 @@ impl Trial {
         self.names.get(usize::try_from(host.0).ok()?)
     }
 
-    /// The boots, for so many hosts.
-    pub fn outcomes(&mut self, hosts: u32) -> &Outcomes {
+    /// The boots, for so many hosts, and what was reckoned of them before.
+    pub fn outcomes(&mut self, hosts: u32) -> (&Outcomes, &mut Reckoned) {
         self.outcomes.set_hosts_count(hosts);
-        &self.outcomes
+        (&self.outcomes, &mut self.reckoned)
     }
 
     /// The bucket that 99 of 100 of the old release's boots were not slower than before the rollout; none of a few boots.

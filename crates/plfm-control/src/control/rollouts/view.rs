@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use plfm_api::control::{BootSample, Evidence, HostSetApart, RolloutHealth, RolloutHosts};
 use plfm_rollout::interval::clopper_pearson;
-use plfm_rollout::rollout::{Decision, Health, Hosts, Plan, Tally};
+use plfm_rollout::rollout::{Decision, Health, Hosts, Plan, Tally, Why};
 use serde::{Deserialize, Serialize};
 
 use super::trial::Trial;
@@ -43,7 +43,11 @@ impl RolloutView {
         Self {
             rollout: record.id.clone(),
             position,
-            why: decision.why.to_string(),
+            // That it is paused is no reason: why it was is what its last event says.
+            why: match &decision.why {
+                Why::Paused => record.why.clone(),
+                why => why.to_string(),
+            },
             warnings: decision.warnings.iter().map(ToString::to_string).collect(),
             health,
             hosts: RolloutHosts {

@@ -5,7 +5,9 @@ use plfm_rollout::rollout::{Event, Mark, Marks, Rollout, Stage};
 
 use super::super::fact::Started;
 use super::super::state::Was;
-use super::{FleetState, RolloutAlert, RolloutMark, RolloutRecord, RolloutRemark, RolloutStep, plan};
+use super::{
+    FleetState, RolloutAlert, RolloutEvent, RolloutMark, RolloutRecord, RolloutRemark, RolloutStep, plan,
+};
 
 impl FleetState {
     pub(in crate::fleet) fn take_start(&mut self, started: Started, event: &LogEvent) -> Result<(), String> {
@@ -67,6 +69,14 @@ impl FleetState {
         if step.event.event() == Some(Event::Condemn) {
             self.release_mut(&candidate)?.rolled_back = Some(step.why.clone());
             self.rolled_back_at = Some(event.at);
+        }
+        // What was promoted and is taken out again without having proved itself is no way back.
+        let is_taken_out = matches!(step.event, RolloutEvent::Aborted | RolloutEvent::PausedWithdrawn);
+        if is_taken_out
+            && step.orders.default.as_ref() != Some(&candidate)
+            && self.default_release() == Some(&candidate)
+        {
+            self.defaults.pop();
         }
         if let Some(default) = &step.orders.default {
             self.push_default(default.clone(), event.at);

@@ -291,7 +291,11 @@ fn a_person_pauses_resumes_promotes_and_aborts() {
     assert_eq!(target.canary.unwrap().release, release(1));
     fleet.ask(change(RolloutChange::Abort)).unwrap();
     let target = fleet.state.target();
-    assert_eq!((target.default, target.canary), (Some(release(1)), None));
+    // What was taken out again is no way back.
+    assert_eq!(
+        (target.default, target.previous, target.canary),
+        (Some(release(1)), None, None)
+    );
     assert_eq!(fleet.replayed(), fleet.state);
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use plfm_control::clock::Clock;
+use plfm_control::control::Control;
 use plfm_control::settings::Given;
 use plfm_control::{Running, init, serve};
 use plfm_release::ReleaseId;
@@ -51,7 +52,7 @@ pub struct Fleet {
 
 /// Another replica.
 pub struct Replica {
-    pub control: plfm_control::control::Control,
+    pub control: Control,
     _running: Running,
 }
 
@@ -114,6 +115,10 @@ impl Fleet {
             control: running.control.clone(),
             _running: running,
         }
+    }
+
+    pub fn control(&self) -> &Control {
+        &self.plane.running.control
     }
 
     fn clock(&self) -> &Clock {

@@ -69,12 +69,6 @@ impl Receiver {
         let waited = tokio::time::timeout(std::time::Duration::from_secs(60), wait).await;
         waited.unwrap_or_else(|_| panic!("no {kind}: {:?}", self.heard.notices.lock().unwrap()))
     }
-
-    pub async fn until_refused(&self) {
-        while *self.heard.failures.lock().unwrap() == u32::MAX {
-            self.heard.news.notified().await;
-        }
-    }
 }
 
 async fn take(State(heard): State<Arc<Heard>>, headers: HeaderMap, body: Bytes) -> StatusCode {
