@@ -66,6 +66,8 @@ enum Task {
     Software,
     /// Show the guest contract in real microVMs: a table with a line for each clause
     Compliance,
+    /// Roll bad releases out in real microVMs, which takes them back: some minutes, on a machine that does nothing else
+    Rollouts,
     /// Measure
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -108,6 +110,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Test { args } => test::run(&args),
         Task::Software => software::ensure().map(|dir| println!("{}", dir.display())),
         Task::Compliance => compliance::run_all(),
+        Task::Rollouts => compliance::roll_out(),
         Task::Bench(bench) => bench.run(),
         Task::Reproduce { kernel } => reproduce::run(kernel),
         Task::FuzzApi { seconds } => api_fuzz::run_for(seconds),

@@ -129,12 +129,12 @@ fn has_what_it_needs(name: &str) -> bool {
     }
     match name.split("::").next() {
         Some("network") => lab::has_tap(),
-        Some("images_oci") => lab::docker_registry().is_some(),
+        Some("images_oci") => !images_oci::needs_registry(name) || lab::docker_registry().is_some(),
         Some("software") => lab::has_tap() && lab::software().is_some(),
         Some("mirrors") => lab::nginx().is_some(),
         Some("walk") => walk::can_be_walked(),
         Some("faults") => lab::faulty("hang").exists(),
-        // Minutes each, and a busy machine is an incident to them: they are asked for by PLFM_ROLLOUTS, on a machine of their own.
+        // Minutes each, and a busy machine is an incident to them: `cargo xtask rollouts` asks for them.
         Some("rollouts") => lab::faulty("hang").exists() && std::env::var_os("PLFM_ROLLOUTS").is_some(),
         Some("bucket") => lab::s3().is_some(),
         _ => true,
